@@ -1,0 +1,109 @@
+"""An invertible linear map in its PLU factorisation; on images, a 1x1 convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import tensorflow as tf
+
+from tfp_distill.bijectors.keras_bijector import KerasBijector
+from tfp_distill.bijectors.weights import weights_layer
+
+__all__ = ["InvertibleLinear"]
+
+
+class InvertibleLinear(KerasBijector):
+    """Mixes the channels by an invertible matrix (Kingma and Dhariwal, 2018, section 3.2).
+
+        W = P L (U + diag(sign * exp(log_scale)))
+        normalizing:  z = W x                                  ildj =  H*W * sum(log_scale)
+        generative:   x = (U + diag(...))^-1 L^-1 P^-1 z       fldj = -H*W * sum(log_scale)
+
+    at every position of an image `[H, W, C]` (H*W is 1 for vectors). P is a fixed permutation, L
+    unit lower triangular, U strictly upper triangular, and the signs are fixed. Only free entries
+    are weights: C(C-1)/2 of L, C(C-1)/2 of U and C of log_scale, C^2 in all. W starts as a random
+    rotation. The generative direction solves two triangular systems; no matrix is inverted.
+
+    Args:
+      channels: size C of the last axis.
+      event_ndims: 1 for vectors, 3 for images.
+      seed: seed of the initial rotation.
+      name: name of the bijector and of its layer.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        event_ndims: int = 1,
+        seed: int = 0,
+        name: str = "invertible_linear",
+    ) -> None:
+        rotation = np.linalg.qr(np.random.RandomState(seed).normal(size=(channels, channels)))[0]
+        rows, lower, upper = scipy.linalg.lu(rotation, p_indices=True)
+        diagonal = np.diag(upper)
+        self._strictly_lower = np.stack(np.tril_indices(channels, -1), axis=-1)
+        self._strictly_upper = np.stack(np.triu_indices(channels, 1), axis=-1)
+        self._channels = channels
+        self._weights = weights_layer(
+            name,
+            trainable={
+                "lower": lower[tuple(self._strictly_lower.T)],
+                "upper": upper[tuple(self._strictly_upper.T)],
+                "log_scale": np.log(np.abs(diagonal)),
+            },
+            # scipy: rotation = (L U)[rows]
+            fixed={"permutation": rows.astype(np.int32), "sign": np.sign(diagonal)},
+        )
+        super().__init__(
+            [self._weights], event_ndims=event_ndims, name=name, is_constant_jacobian=True
+        )
+
+    def _inverse_and_ildj(self, x, condition):
+        lower, upper = self._factors()
+        matrix = tf.gather(lower @ upper, self._weights.permutation.value)
+        z = self._on_vectors(lambda v: tf.linalg.matmul(v, matrix, transpose_b=True), x)
+        return z, self._log_det(x)
+
+    def _forward_and_fldj(self, z, condition):
+        lower, upper = self._factors()
+        rows = tf.math.invert_permutation(self._weights.permutation.value)
+
+        def solve(v):
+            # Row vectors: v = x W^T, solved for the columns x^T.
+            columns = tf.transpose(tf.gather(v, rows, axis=-1))
+            columns = tf.linalg.triangular_solve(lower, columns, lower=True)
+            return tf.transpose(tf.linalg.triangular_solve(upper, columns, lower=False))
+
+        return self._on_vectors(solve, z), -self._log_det(z)
+
+    def _factors(self):
+        """Returns L and U + diag(sign * exp(log_scale)), both `[C, C]`."""
+        weights = self._weights
+        lower = self._dense(self._strictly_lower, weights.lower.value)
+        upper = self._dense(self._strictly_upper, weights.upper.value)
+        diagonal = weights.sign.value * tf.exp(weights.log_scale.value)
+        return (
+            tf.linalg.set_diag(lower, tf.ones_like(diagonal)),
+            tf.linalg.set_diag(upper, diagonal),
+        )
+
+    def _dense(self, indices, entries):
+        if not len(indices):  # one channel has no off-diagonal entry
+            return tf.zeros([self._channels, self._channels], entries.dtype)
+        return tf.scatter_nd(indices, entries, [self._channels, self._channels])
+
+    def _on_vectors(self, function, x):
+        """Applies `function` to `x` with all but the last axis flattened into one."""
+        if x.shape.rank == 2:
+            return function(x)
+        y = tf.reshape(function(tf.reshape(x, [-1, self._channels])), tf.shape(x))
+        y.set_shape(x.shape)
+        return y
+
+    def _log_det(self, x):
+        log_scale = self._weights.log_scale.value
+        shape = tf.shape(x)
+        batch_ndims = x.shape.rank - self.event_ndims
+        positions = tf.cast(tf.reduce_prod(shape[batch_ndims:-1]), log_scale.dtype)
+        return tf.fill(shape[:batch_ndims], positions * tf.reduce_sum(log_scale))

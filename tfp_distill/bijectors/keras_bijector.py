@@ -1,0 +1,175 @@
+"""The only bridge between Keras weights and TensorFlow Probability's bijectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+__all__ = ["KerasBijector", "forward_and_fldj", "inverse_and_ildj"]
+
+tfb = tfp.bijectors
+
+
+class KerasBijector(tfb.Bijector):
+    """A bijector whose weights live in Keras layers and are seen by Keras and by `tf.Module` alike.
+
+    Keras tracks layers, TensorFlow Probability tracks `tf.Variable`s; a Keras layer inside a plain
+    `tfb.Bijector` is invisible to the latter, and a `tfb.Bijector` inside a `keras.Model` is
+    invisible to the former. A `KerasBijector` holds the layers in `keras_layers`, which a
+    `keras.Model` takes up as an attribute, and the layers' variables as its own, so that
+    `bijector.trainable_variables` is the same list of `tf.Variable`s.
+
+    Subclasses implement two methods, each *one* pass that yields both the value and the
+    log-determinant, per example:
+
+        _inverse_and_ildj(x, condition) -> (z, log|det dz/dx|)        normalizing direction, x -> z
+        _forward_and_fldj(z, condition) -> (x, log|det dx/dz|)        generative direction, z -> x
+
+    The public methods of `tfb.Bijector` (`forward`, `inverse`, their log-determinants) are derived
+    from these. Training calls `inverse_and_ildj` and `forward_and_fldj`, which compute a conditioner
+    once where the public pair of methods would compute it twice.
+
+    Args:
+      layers: built Keras layers that hold every weight of the bijector.
+      event_ndims: rank of one event: 1 for vectors `[D]`, 3 for images `[H, W, C]`.
+      name: name of the bijector.
+      conditional: whether the passes use `condition`, a tensor `[batch, C]`.
+      is_constant_jacobian: whether the log-determinant is the same at every point.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[keras.layers.Layer],
+        *,
+        event_ndims: int,
+        name: str,
+        conditional: bool = False,
+        is_constant_jacobian: bool = False,
+    ) -> None:
+        super().__init__(
+            forward_min_event_ndims=event_ndims,
+            is_constant_jacobian=is_constant_jacobian,
+            parameters={"name": name},
+            name=name,
+        )
+        for layer in layers:
+            if not layer.built:
+                raise ValueError(
+                    f"`layers` of bijector {name!r} must be built, got the unbuilt {layer.name!r}."
+                )
+        self._event_ndims = event_ndims
+        self._conditional = conditional
+        self._keras_layers = self._no_dependency(tuple(layers))
+        # Found by tf.Module, which walks attributes but does not look into Keras layers.
+        self._layer_variables = [w.value for layer in layers for w in layer.weights]
+
+    @property
+    def keras_layers(self) -> tuple[keras.layers.Layer, ...]:
+        """The Keras layers that hold the weights."""
+        return self._keras_layers
+
+    @property
+    def event_ndims(self) -> int:
+        """Rank of one event."""
+        return self._event_ndims
+
+    @property
+    def conditional(self) -> bool:
+        """Whether `condition` reaches the bijector."""
+        return self._conditional
+
+    def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """Sets data-dependent initial weights from a batch of data, and passes the batch on.
+
+        Args:
+          x: data as it arrives at this bijector, `[batch, ...]`.
+          condition: optional `[batch, C]`.
+
+        Returns:
+          The batch after this bijector, in the normalizing direction.
+        """
+        return self.inverse_and_ildj(x, condition)[0]
+
+    def inverse_and_ildj(
+        self, x: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns z and log|det dz/dx| `[batch]`, in one pass."""
+        return self._inverse_and_ildj(x, condition)
+
+    def forward_and_fldj(
+        self, z: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns x and log|det dx/dz| `[batch]`, in one pass."""
+        return self._forward_and_fldj(z, condition)
+
+    def _inverse_and_ildj(self, x, condition):
+        raise NotImplementedError
+
+    def _forward_and_fldj(self, z, condition):
+        raise NotImplementedError
+
+    def _forward(self, z, condition=None):
+        return self.forward_and_fldj(z, condition)[0]
+
+    def _inverse(self, x, condition=None):
+        return self.inverse_and_ildj(x, condition)[0]
+
+    def _forward_log_det_jacobian(self, z, condition=None):
+        return self.forward_and_fldj(z, condition)[1]
+
+    def _inverse_log_det_jacobian(self, x, condition=None):
+        return self.inverse_and_ildj(x, condition)[1]
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return {}
+
+
+def inverse_and_ildj(
+    bijector: tfb.Bijector,
+    x: tf.Tensor,
+    condition: tf.Tensor | None = None,
+    *,
+    event_ndims: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Runs any TFP bijector in the normalizing direction.
+
+    Args:
+      bijector: a `KerasBijector`, a `tfb.Invert` of one, or any `tfb.Bijector`.
+      x: `[batch, ...]`.
+      condition: optional `[batch, C]`; only conditional bijectors receive it.
+      event_ndims: rank of one event of `x`.
+
+    Returns:
+      z, and log|det dz/dx| per example, `[batch]`.
+    """
+    if isinstance(bijector, KerasBijector):
+        return bijector.inverse_and_ildj(x, condition)
+    if isinstance(bijector, tfb.Invert):
+        return forward_and_fldj(bijector.bijector, x, condition, event_ndims=event_ndims)
+    z = bijector.inverse(x)
+    return z, _per_example(bijector.inverse_log_det_jacobian(x, event_ndims), x, event_ndims)
+
+
+def forward_and_fldj(
+    bijector: tfb.Bijector,
+    z: tf.Tensor,
+    condition: tf.Tensor | None = None,
+    *,
+    event_ndims: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Runs any TFP bijector in the generative direction; the counterpart of `inverse_and_ildj`."""
+    if isinstance(bijector, KerasBijector):
+        return bijector.forward_and_fldj(z, condition)
+    if isinstance(bijector, tfb.Invert):
+        return inverse_and_ildj(bijector.bijector, z, condition, event_ndims=event_ndims)
+    x = bijector.forward(z)
+    return x, _per_example(bijector.forward_log_det_jacobian(z, event_ndims), z, event_ndims)
+
+
+def _per_example(log_det: tf.Tensor, x: tf.Tensor, event_ndims: int) -> tf.Tensor:
+    """Broadcasts a log-determinant that TFP reduced to a constant over the batch of `x`."""
+    return tf.broadcast_to(log_det, tf.shape(x)[: tf.rank(x) - event_ndims])

@@ -1,0 +1,153 @@
+"""A chain of bijectors that can show every value on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_distill.bijectors.keras_bijector import (
+    KerasBijector,
+    forward_and_fldj,
+    inverse_and_ildj,
+)
+
+__all__ = ["Trace", "TracedChain"]
+
+tfb = tfp.bijectors
+
+
+class Trace(NamedTuple):
+    """One pass in the normalizing direction, with everything that it met.
+
+    Attributes:
+      latents: the output of each bijector, the one next to the data first; `latents[-1]` is z.
+      ildjs: the log-determinant of each bijector, per example `[batch]`.
+    """
+
+    latents: tuple[tf.Tensor, ...]
+    ildjs: tuple[tf.Tensor, ...]
+
+    @property
+    def ildj(self) -> tf.Tensor:
+        """The log-determinant of the whole chain, per example `[batch]`."""
+        return tf.add_n(list(self.ildjs))
+
+    def log_prob(self) -> tf.Tensor:
+        """The log-likelihood under a standard-normal base, `[batch]`, in nats.
+
+            log p(x) = sum_d log N(z_d; 0, 1) + log|det dz/dx|
+        """
+        z = self.latents[-1]
+        standard_normal = tfp.distributions.Normal(tf.zeros([], z.dtype), tf.ones([], z.dtype))
+        return tf.reduce_sum(standard_normal.log_prob(z), axis=-1) + self.ildj
+
+
+class TracedChain(KerasBijector):
+    """The composition of bijectors, as `tfb.Chain`: `bijectors[0]` is next to the data.
+
+        normalizing:  z = (b_n^-1 o ... o b_1^-1)(x)         ildj = sum of the parts'
+        generative:   x = (b_1 o ... o b_n)(z)               fldj = sum of the parts'
+
+    It differs from `tfb.Chain` in that a pass yields value and log-determinant together, that
+    `trace` returns every intermediate latent, that a `condition` reaches the bijectors that take
+    one, and that gradients can be stopped between bijectors.
+
+    Args:
+      bijectors: at least one; `KerasBijector`s (nested chains too), `tfb.Invert`s of them, and any
+        other `tfb.Bijector` that has no trainable variables of its own.
+      event_ndims: rank of one event.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if `bijectors` is empty, or one of them holds trainable variables that Keras would
+        not see.
+    """
+
+    def __init__(
+        self,
+        bijectors: Sequence[tfb.Bijector],
+        *,
+        event_ndims: int = 1,
+        name: str = "traced_chain",
+    ) -> None:
+        if not bijectors:
+            raise ValueError("`bijectors` must hold at least one bijector, got none.")
+        keras_bijectors = [_keras_bijector(b) for b in bijectors]
+        for bijector, keras_bijector in zip(bijectors, keras_bijectors, strict=True):
+            if keras_bijector is None and bijector.trainable_variables:
+                raise ValueError(
+                    f"`bijectors` must keep their weights in Keras layers, got {bijector.name!r} "
+                    f"with {len(bijector.trainable_variables)} trainable tf.Variables."
+                )
+        self._bijectors = self._no_dependency(tuple(bijectors))
+        found = [b for b in keras_bijectors if b is not None]
+        super().__init__(
+            [layer for b in found for layer in b.keras_layers],
+            event_ndims=event_ndims,
+            conditional=any(b.conditional for b in found),
+            is_constant_jacobian=all(b.is_constant_jacobian for b in bijectors),
+            name=name,
+        )
+
+    @property
+    def bijectors(self) -> tuple[tfb.Bijector, ...]:
+        """The bijectors, the one next to the data first."""
+        return self._bijectors
+
+    def trace(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        *,
+        stop_gradient_after: Collection[int] = (),
+    ) -> Trace:
+        """Runs the normalizing direction once and keeps every intermediate latent.
+
+        Args:
+          x: data `[batch, ...]`.
+          condition: optional `[batch, C]`.
+          stop_gradient_after: indices i such that no gradient flows from bijector i+1 back into
+            bijector i. The latent in the trace is the one *before* the stop, so that a loss on it
+            still reaches bijector i.
+
+        Returns:
+          A `Trace` with one latent and one log-determinant per bijector.
+        """
+        latents, ildjs = [], []
+        for index, bijector in enumerate(self._bijectors):
+            x, ildj = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
+            latents.append(x)
+            ildjs.append(ildj)
+            if index in stop_gradient_after:
+                x = tf.stop_gradient(x)
+        return Trace(tuple(latents), tuple(ildjs))
+
+    def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """Initialises every bijector from the data as it arrives there, from the data's end on."""
+        for bijector in self._bijectors:
+            if isinstance(bijector, KerasBijector):
+                x = bijector.initialize(x, condition)
+            else:
+                x, _ = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
+        return x
+
+    def _inverse_and_ildj(self, x, condition):
+        trace = self.trace(x, condition)
+        return trace.latents[-1], trace.ildj
+
+    def _forward_and_fldj(self, z, condition):
+        fldjs = []
+        for bijector in reversed(self._bijectors):
+            z, fldj = forward_and_fldj(bijector, z, condition, event_ndims=self.event_ndims)
+            fldjs.append(fldj)
+        return z, tf.add_n(fldjs)
+
+
+def _keras_bijector(bijector: tfb.Bijector) -> KerasBijector | None:
+    """Returns the `KerasBijector` behind any number of `tfb.Invert`s, or None."""
+    while isinstance(bijector, tfb.Invert):
+        bijector = bijector.bijector
+    return bijector if isinstance(bijector, KerasBijector) else None

@@ -1,0 +1,17 @@
+"""Flows: configurations, and the Keras model that they build."""
+
+from tfp_distill.flows.config import FlowConfig
+from tfp_distill.flows.flow import Flow, load_flow
+from tfp_distill.flows.maf import MAFConfig
+from tfp_distill.flows.presets import preset_config, preset_names
+from tfp_distill.flows.tabular_glow import TabularGlowConfig
+
+__all__ = [
+    "Flow",
+    "FlowConfig",
+    "MAFConfig",
+    "TabularGlowConfig",
+    "load_flow",
+    "preset_config",
+    "preset_names",
+]

@@ -1,0 +1,46 @@
+"""What every flow configuration has in common."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any
+
+from tfp_distill.bijectors import TracedChain
+
+__all__ = ["FlowConfig", "check_at_least"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowConfig(abc.ABC):
+    """An architecture: immutable, comparable, serialisable; it validates itself when it is made."""
+
+    @property
+    @abc.abstractmethod
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one data point."""
+
+    @property
+    @abc.abstractmethod
+    def condition_dims(self) -> int:
+        """Size of the condition, 0 for none."""
+
+    @abc.abstractmethod
+    def build_bijector(self) -> TracedChain:
+        """Builds the flow: `bijectors[0]` standardises the data, then one bijector a step."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the fields, for Keras serialisation."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> FlowConfig:
+        """Makes the configuration from `get_config`'s result."""
+        return cls(**config)
+
+
+def check_at_least(minimum: int, **values: int) -> None:
+    """Raises `ValueError` unless every value is an integer of at least `minimum`."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")

@@ -1,0 +1,230 @@
+"""A normalizing flow as a Keras model."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_distill.bijectors import Standardize, Trace, TracedChain
+from tfp_distill.flows.config import FlowConfig
+from tfp_distill.flows.presets import preset_config
+from tfp_distill.training import PartwiseModel, StepRandom
+
+__all__ = ["Flow", "load_flow"]
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable("tfp_distill")
+class Flow(PartwiseModel):
+    """A normalizing flow: an invertible map between data x and a standard-normal latent z.
+
+        log p(x) = log N(z; 0, I) + log|det dz/dx|,  z = to_latent(x)
+
+    It trains by maximum likelihood with `compile` and `fit` on batches of `x` or `(x, condition)`,
+    and is saved and loaded as any Keras model. Likelihoods are in nats per example and in the units
+    of x. Example:
+
+        flow = Flow(TabularGlowConfig(dims=6))
+        flow.compile(optimizer="adam")
+        flow.fit(dataset_of_x, epochs=10, steps_per_epoch=1000)
+        flow.sample(5)
+
+    Args:
+      config: the architecture.
+      seed: seed of the noise that training draws.
+      name: name of the model.
+    """
+
+    def __init__(self, config: FlowConfig, *, seed: int = 0, name: str | None = None) -> None:
+        if not isinstance(config, FlowConfig):
+            raise ValueError(f"`config` must be a FlowConfig, got {type(config).__name__}.")
+        super().__init__(seed=seed, name=name)
+        self.config = config
+        self._initialized = self._add_counter("initialized")
+        self._bijector = config.build_bijector()
+        self._bijector_layers = list(self._bijector.keras_layers)
+        self.built = True
+
+    @classmethod
+    def from_preset(cls, name: str, *, seed: int = 0) -> Flow:
+        """Returns a new, untrained flow of a paper's architecture; see `preset_names()`."""
+        return cls(preset_config(name), seed=seed, name=name)
+
+    @property
+    def bijector(self) -> TracedChain:
+        """The bijector, `forward`: latent to data; `bijectors[0]` standardises the data."""
+        return self._bijector
+
+    @property
+    def distribution(self) -> tfd.TransformedDistribution:
+        """The flow as a TFP distribution (with `bijector_kwargs` for a condition)."""
+        zeros = tf.zeros(self.latent_dims, self.compute_dtype)
+        base = tfd.Independent(tfd.Normal(zeros, tf.ones_like(zeros)), 1)
+        return tfd.TransformedDistribution(base, self._bijector, name=self.name)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one data point."""
+        return self.config.event_shape
+
+    @property
+    def latent_dims(self) -> int:
+        """Number of dimensions of z."""
+        return int(np.prod(self.event_shape))
+
+    @property
+    def standardize(self) -> Standardize:
+        """The bijector next to the data, which holds the statistics of the user's units."""
+        return self._bijector.bijectors[0]
+
+    def set_statistics(self, mean: np.ndarray, scale: np.ndarray) -> None:
+        """Sets the mean and scale that standardise the data, see `Standardize.set_statistics`."""
+        self.standardize.set_statistics(mean, scale)
+
+    @property
+    def initialized(self) -> bool:
+        """Whether data-dependent weights were initialised, here or before saving."""
+        return bool(self._initialized.numpy())
+
+    def initialize(self, x: Any, condition: Any = None) -> None:
+        """Initialises ActNorm from a batch of data, from the data's end on.
+
+        Args:
+          x: data `[batch, D]`; under a strategy, the global batch.
+          condition: `[batch, C]` for a conditional flow.
+        """
+        self._bijector.initialize(*self._inputs(x, condition))
+        self._initialized.assign(1)
+
+    def trace(self, x: Any, condition: Any = None) -> Trace:
+        """Runs the normalizing direction once and keeps every step's latent.
+
+        Args:
+          x: data `[batch, D]`.
+          condition: `[batch, C]` for a conditional flow.
+
+        Returns:
+          A `Trace`; `latents[0]` is the standardised data, `latents[k]` comes after step k.
+        """
+        return self._bijector.trace(*self._inputs(x, condition))
+
+    def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
+        """Returns log p(x), `[batch]`, in nats, for data `[batch, D]`."""
+        return self.trace(x, condition).log_prob()
+
+    def to_latent(self, x: Any, condition: Any = None) -> tf.Tensor:
+        """Returns z `[batch, D]` for data `[batch, D]`."""
+        return self.trace(x, condition).latents[-1]
+
+    def to_data(self, z: Any, condition: Any = None) -> tf.Tensor:
+        """Returns x `[batch, D]` for latents `[batch, D]`."""
+        return self.to_data_and_fldj(z, condition)[0]
+
+    def to_data_and_fldj(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns x `[batch, D]` and log|det dx/dz| `[batch]` for latents `[batch, D]`."""
+        z, condition = self._inputs(z, condition, name="z", shape=(self.latent_dims,))
+        return self._bijector.forward_and_fldj(z, condition)
+
+    def sample(
+        self, n: int, condition: Any = None, *, temperature: float = 1.0, seed: int = 0
+    ) -> tf.Tensor:
+        """Draws samples from the flow.
+
+        Args:
+          n: number of samples.
+          condition: `[n, C]` for a conditional flow.
+          temperature: standard deviation of the latents; 1 samples from the model.
+          seed: equal seeds give equal samples.
+
+        Returns:
+          `[n, D]`, in the user's units.
+        """
+        z = tf.random.stateless_normal([n, self.latent_dims], [0, seed], dtype=self.compute_dtype)
+        return self.to_data(temperature * z, condition)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """The negative log-likelihood is all there is."""
+        return ("nll",)
+
+    def objective(
+        self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
+    ) -> dict[str, tf.Tensor]:
+        """Returns the negative log-likelihood `[batch]`, in nats per example."""
+        nll = -self.log_prob(x, condition)
+        return {"loss": nll, "nll": nll}
+
+    def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns log p(x), so that `flow(x)` and `flow.predict(dataset)` give likelihoods."""
+        return self.log_prob(x, condition)
+
+    def count_params(self) -> int:
+        """Returns the number of trainable parameters.
+
+        Fixed permutations, signs, statistics and counters are saved but not counted; `summary()`
+        shows them as non-trainable.
+        """
+        return int(sum(np.prod(weight.shape) for weight in self.trainable_variables))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, for Keras serialisation."""
+        return {
+            "config": keras.saving.serialize_keras_object(self.config),
+            "seed": self._seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Flow:
+        """Makes an untrained flow from `get_config`'s result."""
+        config = dict(config)
+        return cls(keras.saving.deserialize_keras_object(config.pop("config")), **config)
+
+    def _inputs(self, x, condition, name="x", shape=None):
+        """Converts and checks what a user passed, before any work is done."""
+        shape = self.event_shape if shape is None else shape
+        x = _to_tensor(x, self.compute_dtype)
+        if x.shape.rank != len(shape) + 1 or tuple(x.shape[1:]) != shape:
+            raise ValueError(
+                f"`{name}` of {self.name!r} must have shape {('batch', *shape)}, got {x.shape}."
+            )
+        dims = self.config.condition_dims
+        if (condition is None) != (dims == 0):
+            rule = f"be given, with shape ('batch', {dims})" if dims else "be None"
+            got = "None" if condition is None else f"shape {tf.shape(condition).numpy()}"
+            raise ValueError(f"`condition` of {self.name!r} must {rule}, got {got}.")
+        if condition is not None:
+            condition = _to_tensor(condition, self.compute_dtype)
+            if condition.shape.rank != 2 or condition.shape[-1] != dims:
+                raise ValueError(
+                    f"`condition` of {self.name!r} must have shape ('batch', {dims}), "
+                    f"got {condition.shape}."
+                )
+        return x, condition
+
+
+def _to_tensor(x: Any, dtype: str) -> tf.Tensor:
+    return tf.cast(x, dtype) if tf.is_tensor(x) else tf.convert_to_tensor(np.asarray(x, dtype))
+
+
+def load_flow(path: str | os.PathLike[str]) -> Flow:
+    """Loads a flow that `flow.save("NAME.keras")` wrote, with its optimiser if it was compiled.
+
+    Args:
+      path: the `.keras` file.
+
+    Raises:
+      ValueError: if the file does not exist or holds something else than a flow.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"`path` must be an existing .keras file, got {str(path)!r}.")
+    model = keras.models.load_model(path)
+    if not isinstance(model, Flow):
+        raise ValueError(f"`path` must hold a Flow, got a {type(model).__name__} in {str(path)!r}.")
+    return model

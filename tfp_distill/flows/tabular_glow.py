@@ -1,0 +1,107 @@
+"""Glow for vectors: steps of ActNorm, an invertible linear map and a coupling."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+
+from tfp_distill.bijectors import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    InvertibleLinear,
+    Standardize,
+    TracedChain,
+)
+from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
+from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.networks import dense_conditioner
+
+__all__ = ["TabularGlowConfig"]
+
+
+@keras.saving.register_keras_serializable("tfp_distill")
+@dataclasses.dataclass(frozen=True)
+class TabularGlowConfig(FlowConfig):
+    """Single-level Glow for data of D dimensions (Kingma and Dhariwal, 2018, arXiv:1807.03039).
+
+    A step, in the normalizing direction: ActNorm, invertible linear map, coupling on the first
+    floor(D/2) dimensions with a multilayer perceptron as conditioner. Trainable parameters, with
+    h units in n hidden layers, a = floor(D/2), b = 2 ceil(D/2):
+
+        K * (2 D + D^2 + a h + h + (n - 1)(h^2 + h) + h b + b)
+
+    Attributes:
+      dims: D, at least 2.
+      num_steps: number of steps K.
+      hidden_units: width h of the conditioner.
+      num_hidden_layers: number n of hidden layers of the conditioner.
+      activation: Keras name of the conditioner's activation.
+      coupling: "affine" or "additive".
+      log_scale_bound: bound of the affine coupling's log-scale, in nats.
+      condition_dims: size of the condition, 0 for none.
+      seed: seed of the initial weights.
+    """
+
+    dims: int
+    num_steps: int = 3
+    hidden_units: int = 32
+    num_hidden_layers: int = 5
+    activation: str = "relu"
+    coupling: str = "affine"
+    log_scale_bound: float = 3.0
+    condition_dims: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least(2, dims=self.dims)
+        check_at_least(
+            1,
+            num_steps=self.num_steps,
+            hidden_units=self.hidden_units,
+            num_hidden_layers=self.num_hidden_layers,
+        )
+        check_at_least(0, condition_dims=self.condition_dims, seed=self.seed)
+        check_log_scale_bound(self.log_scale_bound)
+        if self.coupling not in ("affine", "additive"):
+            raise ValueError(f'`coupling` must be "affine" or "additive", got {self.coupling!r}.')
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """`(dims,)`."""
+        return (self.dims,)
+
+    def build_bijector(self) -> TracedChain:
+        """Builds the chain: `Standardize`, then one `TracedChain` a step."""
+        steps = [self._build_step(index) for index in range(self.num_steps)]
+        return TracedChain([Standardize(self.dims), *steps], name="tabular_glow")
+
+    def _build_step(self, index: int) -> TracedChain:
+        seed = 1000 * self.seed + 100 * index
+        return TracedChain(
+            [
+                ActNorm(self.dims, name=f"step_{index}_actnorm"),
+                InvertibleLinear(self.dims, seed=seed, name=f"step_{index}_linear"),
+                self._build_coupling(index, seed + 1),
+            ],
+            name=f"step_{index}",
+        )
+
+    def _build_coupling(self, index: int, seed: int) -> AffineCoupling | AdditiveCoupling:
+        changed = self.dims - self.dims // 2
+        conditioner = dense_conditioner(
+            self.dims // 2 + self.condition_dims,
+            2 * changed if self.coupling == "affine" else changed,
+            hidden_units=self.hidden_units,
+            num_hidden_layers=self.num_hidden_layers,
+            activation=self.activation,
+            seed=seed,
+            name=f"step_{index}_conditioner",
+        )
+        options = dict(condition_dims=self.condition_dims, name=f"step_{index}_coupling")
+        if self.coupling == "additive":
+            return AdditiveCoupling(conditioner, self.dims, **options)
+        return AffineCoupling(
+            conditioner, self.dims, log_scale_bound=self.log_scale_bound, **options
+        )
