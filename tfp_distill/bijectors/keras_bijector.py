@@ -12,6 +12,9 @@ __all__ = ["KerasBijector", "forward_and_fldj", "inverse_and_ildj"]
 
 tfb = tfp.bijectors
 
+# What `tfb.Invert(b)` returns is not a `tfb.Invert` but its base, where b is no composite tensor.
+INVERT = tfb.Invert.__mro__[1]
+
 
 class KerasBijector(tfb.Bijector):
     """A bijector whose weights live in Keras layers and are seen by Keras and by `tf.Module` alike.
@@ -148,7 +151,7 @@ def inverse_and_ildj(
     """
     if isinstance(bijector, KerasBijector):
         return bijector.inverse_and_ildj(x, condition)
-    if isinstance(bijector, tfb.Invert):
+    if isinstance(bijector, INVERT):
         return forward_and_fldj(bijector.bijector, x, condition, event_ndims=event_ndims)
     z = bijector.inverse(x)
     return z, _per_example(bijector.inverse_log_det_jacobian(x, event_ndims), x, event_ndims)
@@ -164,7 +167,7 @@ def forward_and_fldj(
     """Runs any TFP bijector in the generative direction; the counterpart of `inverse_and_ildj`."""
     if isinstance(bijector, KerasBijector):
         return bijector.forward_and_fldj(z, condition)
-    if isinstance(bijector, tfb.Invert):
+    if isinstance(bijector, INVERT):
         return inverse_and_ildj(bijector.bijector, z, condition, event_ndims=event_ndims)
     x = bijector.forward(z)
     return x, _per_example(bijector.forward_log_det_jacobian(z, event_ndims), z, event_ndims)

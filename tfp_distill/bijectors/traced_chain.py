@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_distill.bijectors.keras_bijector import (
+    INVERT,
     KerasBijector,
     forward_and_fldj,
     inverse_and_ildj,
@@ -148,6 +149,6 @@ class TracedChain(KerasBijector):
 
 def _keras_bijector(bijector: tfb.Bijector) -> KerasBijector | None:
     """Returns the `KerasBijector` behind any number of `tfb.Invert`s, or None."""
-    while isinstance(bijector, tfb.Invert):
+    while isinstance(bijector, INVERT):
         bijector = bijector.bijector
     return bijector if isinstance(bijector, KerasBijector) else None
