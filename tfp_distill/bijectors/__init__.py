@@ -3,10 +3,14 @@
 from tfp_distill.bijectors.actnorm import ActNorm
 from tfp_distill.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from tfp_distill.bijectors.invertible_linear import InvertibleLinear
-from tfp_distill.bijectors.keras_bijector import KerasBijector
+from tfp_distill.bijectors.keras_bijector import (
+    KerasBijector,
+    forward_and_fldj,
+    inverse_and_ildj,
+)
 from tfp_distill.bijectors.masked_autoregressive import MaskedAutoregressive
 from tfp_distill.bijectors.standardize import Standardize
-from tfp_distill.bijectors.traced_chain import Trace, TracedChain
+from tfp_distill.bijectors.traced_chain import Trace, TracedChain, standard_normal_log_prob
 
 __all__ = [
     "ActNorm",
@@ -18,4 +22,7 @@ __all__ = [
     "Standardize",
     "Trace",
     "TracedChain",
+    "forward_and_fldj",
+    "inverse_and_ildj",
+    "standard_normal_log_prob",
 ]

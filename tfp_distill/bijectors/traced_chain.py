@@ -15,9 +15,15 @@ from tfp_distill.bijectors.keras_bijector import (
     inverse_and_ildj,
 )
 
-__all__ = ["Trace", "TracedChain"]
+__all__ = ["Trace", "TracedChain", "standard_normal_log_prob"]
 
 tfb = tfp.bijectors
+
+
+def standard_normal_log_prob(z: tf.Tensor) -> tf.Tensor:
+    """Returns sum_d log N(z_d; 0, 1) over the last axis, in nats."""
+    normal = tfp.distributions.Normal(tf.zeros([], z.dtype), tf.ones([], z.dtype))
+    return tf.reduce_sum(normal.log_prob(z), axis=-1)
 
 
 class Trace(NamedTuple):
@@ -41,9 +47,7 @@ class Trace(NamedTuple):
 
             log p(x) = sum_d log N(z_d; 0, 1) + log|det dz/dx|
         """
-        z = self.latents[-1]
-        standard_normal = tfp.distributions.Normal(tf.zeros([], z.dtype), tf.ones([], z.dtype))
-        return tf.reduce_sum(standard_normal.log_prob(z), axis=-1) + self.ildj
+        return standard_normal_log_prob(self.latents[-1]) + self.ildj
 
 
 class TracedChain(KerasBijector):

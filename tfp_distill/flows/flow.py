@@ -44,7 +44,7 @@ class Flow(PartwiseModel):
     def __init__(self, config: FlowConfig, *, seed: int = 0, name: str | None = None) -> None:
         if not isinstance(config, FlowConfig):
             raise ValueError(f"`config` must be a FlowConfig, got {type(config).__name__}.")
-        super().__init__(seed=seed, name=name)
+        super().__init__(loss_names=("nll",), seed=seed, name=name)
         self.config = config
         self._initialized = self._add_counter("initialized")
         self._bijector = config.build_bijector()
@@ -77,6 +77,11 @@ class Flow(PartwiseModel):
     def latent_dims(self) -> int:
         """Number of dimensions of z."""
         return int(np.prod(self.event_shape))
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps, each of which has a latent in the trace."""
+        return len(self._bijector.bijectors) - 1
 
     @property
     def standardize(self) -> Standardize:
@@ -147,11 +152,6 @@ class Flow(PartwiseModel):
         """
         z = tf.random.stateless_normal([n, self.latent_dims], [0, seed], dtype=self.compute_dtype)
         return self.to_data(temperature * z, condition)
-
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        """The negative log-likelihood is all there is."""
-        return ("nll",)
 
     def objective(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import keras
@@ -31,30 +31,36 @@ class PartwiseModel(keras.Model, abc.ABC):
     Batches are `x` or `(x, condition)`.
 
     Args:
+      loss_names: names of all losses that the objective may report besides `loss`.
       seed: seed of the noise that training draws (see `StepRandom`).
       name: name of the model.
     """
 
-    def __init__(self, *, seed: int = 0, name: str | None = None) -> None:
+    def __init__(
+        self, *, loss_names: Sequence[str], seed: int = 0, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
+        self._loss_names = tuple(loss_names)
         self._seed = seed
         self._step = self._add_counter("step")
         self._skipped_steps = self._add_counter("skipped_steps")
         self._train_functions: dict[Hashable, Any] = {}
-        self._means: dict[str, keras.metrics.Mean] = {}
+        self._means = {
+            name: keras.metrics.Mean(name=name) for name in ("loss", *loss_names, "grad_norm")
+        }
         self._skipped_metric = keras.metrics.Sum(name="skipped_steps")
         self._use_xla = True
 
     @property
-    @abc.abstractmethod
-    def loss_names(self) -> tuple[str, ...]:
-        """Names of the active losses, as they appear in the logs besides `loss`."""
+    def active_losses(self) -> tuple[str, ...]:
+        """Names of the losses that training computes now."""
+        return self._loss_names
 
     @abc.abstractmethod
     def objective(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> dict[str, tf.Tensor]:
-        """Returns `loss`, which is minimised, and one entry per name of `loss_names`.
+        """Returns `loss`, which is minimised, and one entry per name of `active_losses`.
 
         Args:
           x: data `[batch, ...]`.
@@ -64,6 +70,12 @@ class PartwiseModel(keras.Model, abc.ABC):
         Returns:
           Per-example losses `[batch]`.
         """
+
+    def evaluation_losses(
+        self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
+    ) -> dict[str, tf.Tensor]:
+        """Returns what validation reports, as `objective` does; by default the same."""
+        return self.objective(x, condition, random)
 
     @abc.abstractmethod
     def initialize(self, x: Any, condition: Any = None) -> None:
@@ -149,17 +161,14 @@ class PartwiseModel(keras.Model, abc.ABC):
         """Selects the compiled step of the active losses, and makes it where there is none yet."""
         if force:
             self._train_functions = {}
-        if self.loss_names not in self._train_functions:
-            self._train_functions[self.loss_names] = self._make_function(self.train_step)
-        self.train_function = self._train_functions[self.loss_names]
+        if self.active_losses not in self._train_functions:
+            self._train_functions[self.active_losses] = self._make_function(self.train_step)
+        self.train_function = self._train_functions[self.active_losses]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The loss, each active loss by name, the gradient norm and the number of skipped steps."""
-        if not self.compiled:
-            return []
-        names = (*self.loss_names, "grad_norm")
-        return [self._loss_tracker, *map(self._mean, names), self._skipped_metric]
+        """The loss, each loss by name, the gradient norm and the number of skipped steps."""
+        return [*self._means.values(), self._skipped_metric] if self.compiled else []
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step and returns the logs."""
@@ -177,16 +186,16 @@ class PartwiseModel(keras.Model, abc.ABC):
         self._skipped_metric.update_state(
             tf.cast(skipped, tf.float32) / self.distribute_strategy.num_replicas_in_sync
         )
-        return self._update_metrics({**means, "grad_norm": norm}, rows, finite)
+        logs = self._update_metrics({**means, "grad_norm": norm}, rows, finite)
+        return {**logs, "skipped_steps": self._skipped_metric.result()}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluates the active losses on a batch; noise is that of step 0 of the run."""
         x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
         random = StepRandom(self._seed, tf.constant(0))
-        losses = self._xla(self.objective)(x, condition, random)
+        losses = self._xla(self.evaluation_losses)(x, condition, random)
         means = {name: tf.reduce_mean(value) for name, value in losses.items()}
-        logs = self._update_metrics(means, tf.shape(x)[0], tf.constant(True))
-        return {name: logs[name] for name in means}
+        return self._update_metrics(means, tf.shape(x)[0], tf.constant(True))
 
     def _random(self) -> StepRandom:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -248,17 +257,10 @@ class PartwiseModel(keras.Model, abc.ABC):
         weight = tf.where(finite, tf.cast(rows, tf.float32), 0.0)
         logs = {}
         for name, value in values.items():
-            metric = self._loss_tracker if name == "loss" else self._mean(name)
-            value = tf.cast(value, tf.float32)
-            metric.update_state(tf.where(finite, value, 0.0), sample_weight=weight)
-        for metric in self.metrics:
-            logs[metric.name] = metric.result()
+            value = tf.where(finite, tf.cast(value, tf.float32), 0.0)
+            self._means[name].update_state(value, sample_weight=weight)
+            logs[name] = self._means[name].result()
         return logs
-
-    def _mean(self, name: str) -> keras.metrics.Mean:
-        if name not in self._means:
-            self._means[name] = keras.metrics.Mean(name=name)
-        return self._means[name]
 
     def _add_counter(self, name: str) -> keras.Variable:
         return self.add_weight(

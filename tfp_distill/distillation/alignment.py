@@ -1,0 +1,49 @@
+"""Which step of the teacher a step of the student should match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["align_by_depth", "check_taps"]
+
+
+def align_by_depth(student_steps: int, teacher_steps: int) -> tuple[tuple[int, int], ...]:
+    """Matches fractions of depth: student step i with teacher step round(i K_t / K_s).
+
+    Halves are rounded up. The last steps, which give the final latents, are always matched with
+    each other. Where the student is the deeper one the roles are swapped, so that every step of the
+    shallower flow is matched once.
+
+    Args:
+      student_steps: number of steps K_s.
+      teacher_steps: number of steps K_t.
+
+    Returns:
+      Pairs (student step, teacher step), counted from 1.
+    """
+    if student_steps > teacher_steps:
+        return tuple((s, t) for t, s in align_by_depth(teacher_steps, student_steps))
+    return tuple(
+        (i, (2 * i * teacher_steps + student_steps) // (2 * student_steps))
+        for i in range(1, student_steps + 1)
+    )
+
+
+def check_taps(
+    taps: Iterable[tuple[int, int]], *, student_steps: int, teacher_steps: int
+) -> tuple[tuple[int, int], ...]:
+    """Returns the taps as a tuple.
+
+    Raises:
+      ValueError: if there are none, or one names a step that its flow does not have.
+    """
+    taps = tuple((int(student), int(teacher)) for student, teacher in taps)
+    if not taps:
+        raise ValueError("`taps` must name at least one pair of steps, got none.")
+    for student, teacher in taps:
+        if not 1 <= student <= student_steps or not 1 <= teacher <= teacher_steps:
+            raise ValueError(
+                f"`taps` must be pairs (student step in 1..{student_steps}, teacher step in "
+                f"1..{teacher_steps}), got {(student, teacher)}."
+            )
+    return taps

@@ -1,0 +1,296 @@
+"""A student flow that learns from a teacher and from data, in the library's one train step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_distill.distillation.losses import DistillationLoss
+from tfp_distill.distillation.shared_pass import SharedPass
+from tfp_distill.distillation.teacher import Teacher, as_teacher
+from tfp_distill.flows import Flow
+from tfp_distill.training import PartwiseModel, StepRandom
+
+__all__ = ["FlowDistiller"]
+
+_NLL = "nll"
+_RESERVED_NAMES = ("loss", _NLL, "grad_norm", "skipped_steps")
+
+
+@keras.saving.register_keras_serializable("tfp_distill")
+class FlowDistiller(PartwiseModel):
+    """Trains a student on data and on what a teacher makes of it.
+
+        loss = student_loss_weight * nll + sum_i distillation_loss_weights[i] * distillation_loss_i
+
+    per example, with nll in nats per example (Walton et al., 2023, eq. 15, as a minimised loss).
+    The argument names are those of `keras.distillation.Distiller`. Example:
+
+        distiller = FlowDistiller(
+            student, teacher,
+            distillation_losses=[IntermediateLatentLoss(), SynthesizedLoss()],
+            distillation_loss_weights=[0.075, 0.075], student_loss_weight=0.85)
+        distiller.compile(optimizer="adam")
+        distiller.fit(dataset_of_x)
+        distiller.student.save("student.keras")
+
+    Only the student is trained. The logs hold `loss`, `nll` and every active distillation loss by
+    name; a loss of weight 0 is not computed (validation always reports the nll).
+
+    Args:
+      student: the flow to train.
+      teacher: a `Flow`, or any `tfd.TransformedDistribution` over a standard normal base. It needs
+        the student's event shape and nothing else in common with it.
+      distillation_losses: one or more losses with different names.
+      distillation_loss_weights: one non-negative weight a loss; 1 each by default.
+      student_loss_weight: non-negative weight of the nll.
+      seed: seed of the shared latents.
+      name: name of the model.
+
+    Raises:
+      ValueError: if shapes, names, weights or taps do not fit each other.
+    """
+
+    def __init__(
+        self,
+        student: Flow,
+        teacher: Flow | Teacher | tfp.distributions.TransformedDistribution,
+        distillation_losses: DistillationLoss | Sequence[DistillationLoss],
+        distillation_loss_weights: float | Sequence[float] | None = None,
+        student_loss_weight: float = 1.0,
+        *,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(student, Flow):
+            raise ValueError(f"`student` must be a Flow, got {type(student).__name__}.")
+        as_given, teacher = teacher, as_teacher(teacher)
+        _check_pair(student, as_given, teacher)
+        losses = _as_tuple(distillation_losses)
+        _check_losses(losses, student, teacher)
+        if distillation_loss_weights is None:
+            distillation_loss_weights = [1.0] * len(losses)
+        weights = _as_tuple(distillation_loss_weights)
+        if len(weights) != len(losses):
+            raise ValueError(
+                "`distillation_loss_weights` must have one weight for each of the "
+                f"{len(losses)} `distillation_losses`, got {len(weights)}."
+            )
+        super().__init__(loss_names=(_NLL, *(loss.name for loss in losses)), seed=seed, name=name)
+        self.student = student
+        self.teacher = as_given
+        self._teacher = teacher
+        self._losses = {loss.name: loss for loss in losses}
+        self._names = (_NLL, *self._losses)
+        self._weights_of_losses = self.add_weight(
+            shape=(len(self._names),),
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+            name="loss_weights",
+        )
+        self._active: tuple[str, ...] = ()
+        self.set_loss_weights(dict(zip(self._names, (student_loss_weight, *weights), strict=True)))
+        self.built = True
+
+    @property
+    def distillation_losses(self) -> tuple[DistillationLoss, ...]:
+        """The losses, in the order of construction."""
+        return tuple(self._losses.values())
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The current weight of `nll` and of every distillation loss."""
+        values = self._weights_of_losses.numpy().tolist()
+        return dict(zip(self._names, values, strict=True))
+
+    def set_loss_weights(self, weights: Mapping[str, float]) -> None:
+        """Changes weights, during `fit` too; nothing is traced again but a new set of losses.
+
+        Args:
+          weights: non-negative weights by name of a loss, or "nll"; others keep theirs.
+
+        Raises:
+          ValueError: if a name is unknown or a weight is negative or not finite.
+        """
+        for name, weight in weights.items():
+            if name not in self._names:
+                raise ValueError(
+                    f"`weights` must name some of {', '.join(self._names)}, got {name!r}."
+                )
+            if not (np.isfinite(weight) and weight >= 0):
+                raise ValueError(
+                    f"`weights` must be finite and not negative, got {weight} for {name!r}."
+                )
+        merged = {**self.loss_weights, **weights}
+        self._weights_of_losses.assign([merged[name] for name in self._names])
+        was_active = self._active
+        self._refresh_active()
+        if self.train_function is not None and self._active != was_active:
+            self.make_train_function()
+
+    @property
+    def active_losses(self) -> tuple[str, ...]:
+        """The losses whose weight is not 0."""
+        return self._active
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """The student's: the teacher is a constant."""
+        return self.student.trainable_variables
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the student is initialised."""
+        return self.student.initialized
+
+    def initialize(self, x: Any, condition: Any = None) -> None:
+        """Initialises the student, see `Flow.initialize`."""
+        self.student.initialize(x, condition)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Selects the compiled step of the losses whose weight is not 0 now."""
+        self._refresh_active()
+        super().make_train_function(force)
+
+    def fit(
+        self, x: Any = None, y: Any = None, *, batch_size: int | None = None, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains the student; arguments as `PartwiseModel.fit`, or without any data.
+
+        Where no active loss looks at data, `x` may be left out: `fit(batch_size=512,
+        steps_per_epoch=1000)` learns from the teacher alone, and its samples initialise the student.
+
+        Raises:
+          ValueError: if `x` is missing and a loss needs it, or `batch_size` and `steps_per_epoch`
+            are missing where `x` is.
+        """
+        if x is not None:
+            return super().fit(x, y, batch_size=batch_size, **kwargs)
+        if needs_data := [n for n in self._active if n == _NLL or self._losses[n].needs_data]:
+            raise ValueError(f"`x` must be given for the losses {', '.join(needs_data)}, got None.")
+        if self.student.config.condition_dims:
+            raise ValueError("`x` must be given, with conditions, to a conditional flow, got None.")
+        if batch_size is None or kwargs.get("steps_per_epoch") is None:
+            raise ValueError(
+                "`batch_size` and `steps_per_epoch` must be given where `x` is not, got "
+                f"{batch_size} and {kwargs.get('steps_per_epoch')}."
+            )
+        if not self.initialized:
+            self.initialize(self._sample_teacher(max(batch_size, 4096)))
+        placeholder = tf.zeros([batch_size, *self.student.event_shape], self.compute_dtype)
+        return super().fit(tf.data.Dataset.from_tensors(placeholder).repeat(), **kwargs)
+
+    def objective(
+        self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
+    ) -> dict[str, tf.Tensor]:
+        """Returns the weighted sum as `loss`, and every active loss by name, each `[batch]`."""
+        return self._weighted(SharedPass(self.student, self._teacher, x, condition, random))
+
+    def evaluation_losses(
+        self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
+    ) -> dict[str, tf.Tensor]:
+        """As `objective`, and the nll whatever its weight."""
+        shared = SharedPass(self.student, self._teacher, x, condition, random)
+        return {_NLL: _nll(shared), **self._weighted(shared)}
+
+    def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the student's log p(x)."""
+        return self.student(x, condition)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, for Keras serialisation.
+
+        Raises:
+          ValueError: if the teacher is not a `Flow`, which cannot be saved with the distiller.
+        """
+        if not isinstance(self.teacher, Flow):
+            raise ValueError(
+                "`teacher` must be a Flow for the distiller to be saved, got "
+                f"{type(self.teacher).__name__}; save `distiller.student`."
+            )
+        weights = self.loss_weights
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "student": serialize(self.student),
+            "teacher": serialize(self.teacher),
+            "distillation_losses": [serialize(loss) for loss in self.distillation_losses],
+            "distillation_loss_weights": [weights[loss.name] for loss in self.distillation_losses],
+            "student_loss_weight": weights[_NLL],
+            "seed": self._seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> FlowDistiller:
+        """Makes the distiller from `get_config`'s result."""
+        return cls(**keras.saving.deserialize_keras_object(config))
+
+    def _weighted(self, shared: SharedPass) -> dict[str, tf.Tensor]:
+        losses = {
+            name: _nll(shared) if name == _NLL else self._losses[name](shared)
+            for name in self._active
+        }
+        weights = tf.unstack(self._weights_of_losses.value, len(self._names))
+        weight_of = dict(zip(self._names, weights, strict=True))
+        loss = tf.add_n([weight_of[name] * value for name, value in losses.items()])
+        return {"loss": loss, **losses}
+
+    def _refresh_active(self) -> None:
+        weights = self.loss_weights
+        active = tuple(name for name in self._names if weights[name])
+        if not active:
+            raise ValueError("At least one loss must have a weight above 0, got 0 for all.")
+        self._active = active
+
+    def _sample_teacher(self, n: int) -> tf.Tensor:
+        z = tf.random.stateless_normal([n, self.student.latent_dims], [0, self._seed])
+        return self._teacher.to_data_and_fldj(z)[0]
+
+
+def _nll(shared: SharedPass) -> tf.Tensor:
+    return -shared.student_trace.log_prob()
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,)
+
+
+def _check_pair(student: Flow, as_given: Any, teacher: Teacher) -> None:
+    if as_given is student:
+        raise ValueError("`teacher` must be another model than `student`, got the same object.")
+    if tuple(teacher.event_shape) != tuple(student.event_shape):
+        raise ValueError(
+            "`teacher` and `student` must have the same event shape, got "
+            f"{tuple(teacher.event_shape)} and {tuple(student.event_shape)}."
+        )
+    dims = [m.config.condition_dims if isinstance(m, Flow) else 0 for m in (as_given, student)]
+    if dims[0] != dims[1]:
+        raise ValueError(
+            "`teacher` and `student` must take conditions of the same size, got "
+            f"{dims[0]} and {dims[1]}."
+        )
+
+
+def _check_losses(losses: tuple[Any, ...], student: Flow, teacher: Teacher) -> None:
+    if not losses:
+        raise ValueError("`distillation_losses` must hold at least one loss, got none.")
+    names = []
+    for loss in losses:
+        if not isinstance(loss, DistillationLoss):
+            raise ValueError(
+                "`distillation_losses` must be DistillationLoss objects, got "
+                f"{type(loss).__name__}."
+            )
+        if loss.name in _RESERVED_NAMES or loss.name in names:
+            raise ValueError(
+                "`distillation_losses` must have different names, none of "
+                f"{', '.join(_RESERVED_NAMES)}; got {loss.name!r} again."
+            )
+        names.append(loss.name)
+        loss.check(student_steps=student.num_steps, teacher_steps=teacher.num_steps)
