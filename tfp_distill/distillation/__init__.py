@@ -1,5 +1,10 @@
 """Distillation: losses between flows, and the model that trains a student on them."""
 
+from tfp_distill.distillation.callbacks import (
+    DistillationMonitor,
+    LossWeightSchedule,
+    SynthesizedLossGate,
+)
 from tfp_distill.distillation.distiller import FlowDistiller
 from tfp_distill.distillation.losses import (
     DistillationLoss,
@@ -13,11 +18,14 @@ from tfp_distill.distillation.losses import (
 
 __all__ = [
     "DistillationLoss",
+    "DistillationMonitor",
     "FlowDistiller",
     "ForwardKLLoss",
     "IntermediateLatentLoss",
     "LatentLoss",
     "LogDensityLoss",
+    "LossWeightSchedule",
     "ReverseKLLoss",
     "SynthesizedLoss",
+    "SynthesizedLossGate",
 ]

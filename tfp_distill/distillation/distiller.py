@@ -95,7 +95,9 @@ class FlowDistiller(PartwiseModel):
             name="loss_weights",
         )
         self._active: tuple[str, ...] = ()
-        self.set_loss_weights(dict(zip(self._names, (student_loss_weight, *weights), strict=True)))
+        values = (student_loss_weight, *weights)
+        self.initial_loss_weights = dict(zip(self._names, values, strict=True))
+        self.set_loss_weights(self.initial_loss_weights)
         self.built = True
 
     @property
@@ -190,13 +192,13 @@ class FlowDistiller(PartwiseModel):
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> dict[str, tf.Tensor]:
         """Returns the weighted sum as `loss`, and every active loss by name, each `[batch]`."""
-        return self._weighted(SharedPass(self.student, self._teacher, x, condition, random))
+        return self._weighted(self.shared_pass(x, condition, random))
 
     def evaluation_losses(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> dict[str, tf.Tensor]:
         """As `objective`, and the nll whatever its weight."""
-        shared = SharedPass(self.student, self._teacher, x, condition, random)
+        shared = self.shared_pass(x, condition, random)
         return {_NLL: _nll(shared), **self._weighted(shared)}
 
     def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
@@ -214,7 +216,7 @@ class FlowDistiller(PartwiseModel):
                 "`teacher` must be a Flow for the distiller to be saved, got "
                 f"{type(self.teacher).__name__}; save `distiller.student`."
             )
-        weights = self.loss_weights
+        weights = self.initial_loss_weights
         serialize = keras.saving.serialize_keras_object
         return {
             "student": serialize(self.student),
@@ -230,6 +232,12 @@ class FlowDistiller(PartwiseModel):
     def from_config(cls, config: dict[str, Any]) -> FlowDistiller:
         """Makes the distiller from `get_config`'s result."""
         return cls(**keras.saving.deserialize_keras_object(config))
+
+    def shared_pass(
+        self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
+    ) -> SharedPass:
+        """Returns the view of a batch that all losses share."""
+        return SharedPass(self.student, self._teacher, x, condition, random)
 
     def _weighted(self, shared: SharedPass) -> dict[str, tf.Tensor]:
         losses = {

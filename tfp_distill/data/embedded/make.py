@@ -1,5 +1,6 @@
 """Makes the embedded subset of POWER from the published archive.
 
+Usage:
     python -m tfp_distill.data.embedded.make --archive=household_power_consumption.zip \
         --output=tfp_distill/data/embedded/power_100k.npz
 """

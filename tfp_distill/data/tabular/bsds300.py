@@ -65,7 +65,16 @@ class Bsds300(builder.TabularBuilder):
   booktitle = {International Conference on Computer Vision},
   year = {2001}
 }"""
-    BUILDER_CONFIGS = [Bsds300Config(name="full", description="As many patches as in the papers.")]
+    BUILDER_CONFIGS = [
+        Bsds300Config(name="full", description="As many patches as in the papers."),
+        Bsds300Config(
+            name="small",
+            description="A fifth of the training and test patches.",
+            num_train=200_000,
+            num_validation=20_000,
+            num_test=50_000,
+        ),
+    ]
     ARCHIVES = {
         "photographs": builder.Archive(
             "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/BSDS300-images.tgz",

@@ -1,4 +1,4 @@
-"""HEPMASS: simulated collisions in which an exotic particle of mass 1000 appears (21 dimensions)."""
+"""HEPMASS: simulated collisions that make an exotic particle of mass 1000 (21 dimensions)."""
 
 from __future__ import annotations
 
