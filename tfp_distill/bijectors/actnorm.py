@@ -19,7 +19,7 @@ class ActNorm(KerasBijector):
         normalizing:  z = (x - shift) * exp(-log_scale)     ildj = -H*W * sum(log_scale)
         generative:   x = shift + z * exp(log_scale)        fldj =  H*W * sum(log_scale)
 
-    for images `[H, W, C]`; H*W is 1 for vectors. `log_scale` and `shift` are `[C]`; they start as 0,
+    for images `[H, W, C]`; H*W is 1 for vectors. `log_scale` and `shift` are `[C]` and start as 0,
     so that a new ActNorm is the identity, and `initialize(x)` sets them to the statistics of `x`,
     after which z has mean 0 and standard deviation 1 per channel. Nothing else initialises: not
     sampling, not loading, not a first call.
@@ -45,9 +45,7 @@ class ActNorm(KerasBijector):
         """
         mean, variance = tf.nn.moments(x, axes=list(range(x.shape.rank - 1)))
         self._weights.shift.assign(mean)
-        self._weights.log_scale.assign(
-            tf.math.log(tf.maximum(tf.sqrt(variance), _SMALLEST_SCALE))
-        )
+        self._weights.log_scale.assign(tf.math.log(tf.maximum(tf.sqrt(variance), _SMALLEST_SCALE)))
         return super().initialize(x, condition)
 
     def _inverse_and_ildj(self, x, condition):

@@ -57,8 +57,9 @@ class AffineCoupling(_Coupling):
     [exp(-bound), exp(bound)], see `bounded_log_scale`.
 
     Args:
-      conditioner: Keras layer or model, `[..., floor(C/2) (+ condition_dims)] -> [..., 2 ceil(C/2)]`:
-        first all shifts, then all raw log-scales.
+      conditioner: Keras layer or model,
+        `[..., floor(C/2) (+ condition_dims)] -> [..., 2 ceil(C/2)]`: first all shifts, then all raw
+        log-scales.
       channels: size C of the last axis, at least 2.
       log_scale_bound: the bound, in nats. 3 by default: a factor of 20 per coupling.
       condition_dims: size of the condition that is concatenated to a; 0 for none.

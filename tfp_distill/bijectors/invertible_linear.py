@@ -24,7 +24,7 @@ class InvertibleLinear(KerasBijector):
     are weights: C(C-1)/2 of L, C(C-1)/2 of U and C of log_scale, C^2 in all. W starts as a random
     rotation. The normalizing direction, which training takes, inverts no matrix. The generative
     direction solves two triangular systems once for all rows of the batch, with the columns of P^-1
-    as right-hand sides, so that its cost per row is a product with a matrix, as it is the other way.
+    as right-hand sides, so that a row costs a product with a matrix, as it does the other way.
 
     Args:
       channels: size C of the last axis.
@@ -88,8 +88,6 @@ class InvertibleLinear(KerasBijector):
         )
 
     def _dense(self, indices, entries):
-        if not len(indices):  # one channel has no off-diagonal entry
-            return tf.zeros([self._channels, self._channels], entries.dtype)
         return tf.scatter_nd(indices, entries, [self._channels, self._channels])
 
     def _on_vectors(self, function, x):

@@ -32,7 +32,7 @@ class KerasBijector(tfb.Bijector):
         _forward_and_fldj(z, condition) -> (x, log|det dx/dz|)        generative direction, z -> x
 
     The public methods of `tfb.Bijector` (`forward`, `inverse`, their log-determinants) are derived
-    from these. Training calls `inverse_and_ildj` and `forward_and_fldj`, which compute a conditioner
+    from these. Training calls `inverse_and_ildj` and `forward_and_fldj`, which run a conditioner
     once where the public pair of methods would compute it twice.
 
     Args:

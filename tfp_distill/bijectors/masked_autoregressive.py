@@ -14,7 +14,7 @@ __all__ = ["AutoregressiveConditioner", "MaskedAutoregressive"]
 
 
 class AutoregressiveConditioner(Protocol):
-    """A built Keras layer whose outputs for x_i depend on x_1 ... x_{i-1} (and the condition) only."""
+    """A built Keras layer whose outputs for x_i depend on x_1 ... x_{i-1} and condition only."""
 
     conditional: bool
 

@@ -12,7 +12,7 @@ __all__ = ["Standardize"]
 
 
 class Standardize(KerasBijector):
-    """Standardises data with fixed statistics, so that likelihoods and samples keep the user's units.
+    """Standardises data with fixed statistics; likelihoods and samples keep the user's units.
 
         normalizing:  z = (x - mean) / scale        ildj = -sum(log scale)
         generative:   x = mean + z * scale          fldj =  sum(log scale)

@@ -45,7 +45,7 @@ class Trace(NamedTuple):
     def log_prob(self) -> tf.Tensor:
         """The log-likelihood under a standard-normal base, `[batch]`, in nats.
 
-            log p(x) = sum_d log N(z_d; 0, 1) + log|det dz/dx|
+        log p(x) = sum_d log N(z_d; 0, 1) + log|det dz/dx|
         """
         return standard_normal_log_prob(self.latents[-1]) + self.ildj
 

@@ -249,4 +249,3 @@ class ReverseKLLoss(_FromLatents):
         sample = shared.student_sample(self.temperature)
         student = standard_normal_log_prob(sample.z) - sample.fldj
         return student - shared.teacher_trace_of(sample.x).log_prob()
-

@@ -52,8 +52,7 @@ def as_teacher(teacher: Flow | Teacher | tfd.TransformedDistribution) -> Teacher
     if isinstance(teacher, Teacher):
         return teacher
     raise ValueError(
-        "`teacher` must be a Flow or a tfd.TransformedDistribution, "
-        f"got {type(teacher).__name__}."
+        f"`teacher` must be a Flow or a tfd.TransformedDistribution, got {type(teacher).__name__}."
     )
 
 
@@ -102,9 +101,7 @@ class DistributionTeacher:
         """Runs latent to data; see `Teacher.to_data_and_fldj`."""
         _check_no_condition(condition)
         z = tf.reshape(z, (-1, *self._latent_shape))
-        return forward_and_fldj(
-            self._distribution.bijector, z, event_ndims=len(self._latent_shape)
-        )
+        return forward_and_fldj(self._distribution.bijector, z, event_ndims=len(self._latent_shape))
 
 
 def _steps(bijector: tfb.Bijector, event_shape: tuple[int, ...]) -> Sequence[tfb.Bijector]:

@@ -19,8 +19,8 @@ class MADE(keras.layers.Layer):
 
     Every hidden unit has a degree m; it sees the inputs 1..m, and outputs i see the units with
     m < i, so that outputs i depend on x_1 ... x_{i-1} only. Degrees are spread evenly over
-    1..D-1 and sorted, so that the units of one degree are a slice. With a condition c there are also
-    units of degree 0, that see nothing but c: the first dimension depends on the condition too.
+    1..D-1 and sorted, so that the units of one degree are a slice. With a condition c there are
+    also units of degree 0, that see nothing but c: the first dimension depends on c too.
 
     Two ways to evaluate: `made(x)`, all dimensions at once; and `made.autoregress(emit, n)`, which
     builds x while it goes, computing each hidden unit once, when its inputs are known. Dimensions
@@ -52,6 +52,8 @@ class MADE(keras.layers.Layer):
     ) -> None:
         if dims < 2:
             raise ValueError(f"`dims` must be at least 2, got {dims}.")
+        if hidden_units < 1:
+            raise ValueError(f"`hidden_units` must be at least 1, got {hidden_units}.")
         if num_hidden_layers < 1:
             raise ValueError(f"`num_hidden_layers` must be at least 1, got {num_hidden_layers}.")
         super().__init__(name=name)
@@ -89,9 +91,7 @@ class MADE(keras.layers.Layer):
         """Returns shift and raw log-scale, both `[batch, D]`, of all dimensions at once."""
         kernels = self._masked_kernels()
         hidden = self._flip(x)
-        for index, (kernel, bias) in enumerate(
-            zip(kernels[:-1], self._biases[:-1], strict=True)
-        ):
+        for index, (kernel, bias) in enumerate(zip(kernels[:-1], self._biases[:-1], strict=True)):
             pre = hidden @ kernel + bias.value
             if index == 0 and self.conditional:
                 pre += self._condition_term(condition)

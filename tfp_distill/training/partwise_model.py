@@ -45,9 +45,8 @@ class PartwiseModel(keras.Model, abc.ABC):
         self._step = self._add_counter("step")
         self._skipped_steps = self._add_counter("skipped_steps")
         self._train_functions: dict[Hashable, Any] = {}
-        self._means = {
-            name: keras.metrics.Mean(name=name) for name in ("loss", *loss_names, "grad_norm")
-        }
+        self._test_functions: dict[Hashable, Any] = {}
+        self._means = {name: _MeanOrNan(name=name) for name in ("loss", *loss_names, "grad_norm")}
         self._skipped_metric = keras.metrics.Sum(name="skipped_steps")
         self._use_xla = True
 
@@ -87,6 +86,11 @@ class PartwiseModel(keras.Model, abc.ABC):
         """Whether data-dependent initial weights have been set, here or before saving."""
 
     @property
+    def seed(self) -> int:
+        """Seed of the noise that training draws."""
+        return self._seed
+
+    @property
     def step(self) -> int:
         """Number of training steps seen so far, the skipped ones included."""
         return int(self._step.numpy())
@@ -121,12 +125,14 @@ class PartwiseModel(keras.Model, abc.ABC):
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
         )
-        self._train_functions = {}
+        self._train_functions, self._test_functions = {}, {}
         if self.trainable_variables:
             self.optimizer.build(self.trainable_variables)
 
-    def get_compile_config(self) -> dict[str, Any]:
+    def get_compile_config(self) -> dict[str, Any] | None:
         """Returns what `compile_from_config` needs to compile a loaded model again."""
+        if not self.compiled:
+            return None
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "jit_compile": self._use_xla,
@@ -141,12 +147,15 @@ class PartwiseModel(keras.Model, abc.ABC):
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> keras.callbacks.History:
         """Trains the model; arguments as `keras.Model.fit`.
 
-        Where data-dependent weights were not initialised yet, the first batch initialises them.
+        Where data-dependent weights were not initialised yet, the first batch initialises them: of
+        an array, its first `batch_size` rows (32 by default), which is a noisy estimate of the
+        statistics; call `initialize` with more rows before `fit` for a better one.
 
         Args:
           x: a `tf.data.Dataset` or `keras.utils.PyDataset` of `x` or `(x, condition)`, or an array.
           y: the array of conditions where `x` is an array.
-          **kwargs: passed on to `keras.Model.fit`.
+          **kwargs: passed on to `keras.Model.fit`. `shuffle` is True by default for arrays; a
+            dataset shuffles itself.
 
         Raises:
           ValueError: if the model has no trainable weights.
@@ -154,7 +163,10 @@ class PartwiseModel(keras.Model, abc.ABC):
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
         if self.compiled and not self.initialized:
-            self.initialize(*_first_batch(x, y, kwargs.get("batch_size") or 32))
+            batch_size = kwargs.get("batch_size") or 32
+            self.initialize(*_first_batch(x, y, batch_size, self.distribute_strategy))
+        # Keras's own default, True, makes it warn about every dataset.
+        kwargs.setdefault("shuffle", hasattr(x, "shape"))
         return super().fit(x, y, **kwargs)
 
     def make_train_function(self, force: bool = False) -> None:
@@ -165,6 +177,14 @@ class PartwiseModel(keras.Model, abc.ABC):
             self._train_functions[self.active_losses] = self._make_function(self.train_step)
         self.train_function = self._train_functions[self.active_losses]
 
+    def make_test_function(self, force: bool = False) -> None:
+        """Selects the compiled evaluation of the active losses, as `make_train_function`."""
+        if force:
+            self._test_functions = {}
+        if self.active_losses not in self._test_functions:
+            self._test_functions[self.active_losses] = self._make_function(self.test_step)
+        self.test_function = self._test_functions[self.active_losses]
+
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The loss, each loss by name, the gradient norm and the number of skipped steps."""
@@ -174,28 +194,27 @@ class PartwiseModel(keras.Model, abc.ABC):
         """Takes one step and returns the logs."""
         x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
         means, gradients = self._xla(self._loss_and_gradients)(x, condition, self._random())
-        rows = tf.shape(x)[0]
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            means, gradients = _mean_over_replicas(means, gradients, rows)
+        means, gradients, rows = self._mean_over_replicas(means, gradients, tf.shape(x)[0])
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(means["loss"]) & tf.math.is_finite(norm)
         self._apply_if(finite, gradients)
         skipped = 1 - tf.cast(finite, tf.int32)
         self._step.value.assign_add(1)
         self._skipped_steps.value.assign_add(skipped)
-        self._skipped_metric.update_state(
-            tf.cast(skipped, tf.float32) / self.distribute_strategy.num_replicas_in_sync
-        )
+        num_replicas = self.distribute_strategy.num_replicas_in_sync
+        # Keras sums the replicas' metrics, but averages the logs that they return.
+        self._skipped_metric.update_state(tf.cast(skipped, tf.float32) / num_replicas)
         logs = self._update_metrics({**means, "grad_norm": norm}, rows, finite)
-        return {**logs, "skipped_steps": self._skipped_metric.result()}
+        return {**logs, "skipped_steps": self._skipped_metric.result() * num_replicas}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluates the active losses on a batch; noise is that of step 0 of the run."""
         x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
-        random = StepRandom(self._seed, tf.constant(0))
+        random = self._random()._replace(step=tf.constant(0))
         losses = self._xla(self.evaluation_losses)(x, condition, random)
         means = {name: tf.reduce_mean(value) for name, value in losses.items()}
-        return self._update_metrics(means, tf.shape(x)[0], tf.constant(True))
+        means, _, rows = self._mean_over_replicas(means, [], tf.shape(x)[0])
+        return self._update_metrics(means, rows, tf.constant(True))
 
     def _random(self) -> StepRandom:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -252,8 +271,25 @@ class PartwiseModel(keras.Model, abc.ABC):
             _restore_unless, args=(finite, variables, before)
         )
 
+    def _mean_over_replicas(self, means, gradients, rows):
+        """Returns means and gradients of the global batch, and its number of rows.
+
+        Replicas may hold different numbers of rows, or none: a mean over no rows, which is not a
+        number, counts as 0.
+        """
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return means, gradients, rows
+        values = [*means.values(), *gradients]
+        weight = tf.cast(rows, values[0].dtype)
+        *sums, total = tf.distribute.get_replica_context().all_reduce(
+            tf.distribute.ReduceOp.SUM,
+            [*(tf.math.multiply_no_nan(value, weight) for value in values), weight],
+        )
+        averages = [value / total for value in sums]
+        return dict(zip(means, averages, strict=False)), averages[len(means) :], total
+
     def _update_metrics(self, values, rows, finite):
-        """Accumulates the means of a batch; a skipped batch leaves the metrics alone."""
+        """Accumulates the means of a global batch; a skipped batch leaves the metrics alone."""
         weight = tf.where(finite, tf.cast(rows, tf.float32), 0.0)
         logs = {}
         for name, value in values.items():
@@ -273,13 +309,21 @@ class PartwiseModel(keras.Model, abc.ABC):
         )
 
 
-def _first_batch(x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
+class _MeanOrNan(keras.metrics.Mean):
+    """A mean that is not a number, where Keras's is 0, as long as nothing was averaged."""
+
+    def result(self):
+        return self.total / keras.ops.cast(self.count, self.dtype)
+
+
+def _first_batch(
+    x: Any, y: Any, batch_size: int, strategy: tf.distribute.Strategy
+) -> tuple[Any, Any]:
     """Returns the first (x, condition) of what `fit` was given."""
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(x.take(1)))
     elif isinstance(x, tf.distribute.DistributedDataset):
         batch = next(iter(x))
-        strategy = tf.distribute.get_strategy()
         batch = tf.nest.map_structure(
             lambda value: tf.concat(strategy.experimental_local_results(value), axis=0), batch
         )
@@ -294,19 +338,6 @@ def _first_batch(x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
         )
     x, condition, _ = keras.utils.unpack_x_y_sample_weight(batch)
     return x, condition
-
-
-def _mean_over_replicas(means, gradients, rows):
-    """Averages over the global batch; replicas may hold different numbers of rows."""
-    context = tf.distribute.get_replica_context()
-    names = list(means)
-    values = [means[name] for name in names] + list(gradients)
-    weight = tf.cast(rows, values[0].dtype)
-    *sums, total = context.all_reduce(
-        tf.distribute.ReduceOp.SUM, [value * weight for value in values] + [weight]
-    )
-    averages = [value / total for value in sums]
-    return dict(zip(names, averages, strict=False)), averages[len(names) :]
 
 
 def _restore_unless(strategy, keep, variables, before):

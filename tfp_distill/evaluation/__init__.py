@@ -1,0 +1,36 @@
+"""Evaluation: likelihood, speed, interpolation, plots, and the report that holds all of it."""
+
+from tfp_distill.evaluation.interpolation import interpolate, interpolate_latents
+from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
+from tfp_distill.evaluation.likelihood import Likelihood, evaluate_likelihood, round_trip_error
+from tfp_distill.evaluation.plots import marginals, pairwise
+from tfp_distill.evaluation.report import format_table, write_report
+from tfp_distill.evaluation.results import (
+    Result,
+    evaluate_flow,
+    gap_closed,
+    read_results_json,
+    write_results_json,
+)
+from tfp_distill.evaluation.speed import Speed, measure_speed
+
+__all__ = [
+    "LearningCurve",
+    "Likelihood",
+    "Result",
+    "Speed",
+    "evaluate_flow",
+    "evaluate_likelihood",
+    "format_table",
+    "gap_closed",
+    "interpolate",
+    "interpolate_latents",
+    "learning_curves",
+    "marginals",
+    "measure_speed",
+    "pairwise",
+    "read_results_json",
+    "round_trip_error",
+    "write_report",
+    "write_results_json",
+]

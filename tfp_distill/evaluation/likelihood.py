@@ -1,0 +1,132 @@
+"""Held-out likelihood and the accuracy of the inverse."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_distill.evaluation.compiled import compiled
+from tfp_distill.flows import Flow
+from tfp_distill.flows.config import check_at_least
+
+__all__ = ["Likelihood", "evaluate_likelihood", "round_trip_error"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood:
+    """The mean log-likelihood of a data set, in nats per example.
+
+    Attributes:
+      mean: mean over *all* examples. One that is not finite makes it what it is, -inf or nan; no
+        example is left out.
+      standard_error: of the mean over draws of the data set, for the model as it is:
+        `standard_deviation / sqrt(num_examples)`. nan where the mean is not finite.
+      num_examples: number of examples.
+      num_non_finite: number of examples whose log-likelihood is not finite.
+    """
+
+    mean: float
+    standard_error: float
+    num_examples: int
+    num_non_finite: int = 0
+
+    def __str__(self) -> str:
+        """The mean plus or minus two standard errors."""
+        text = f"{self.mean:.3f} ± {2 * self.standard_error:.3f} nats"
+        if self.num_non_finite:
+            text += f" ({self.num_non_finite:,} of {self.num_examples:,} examples not finite)"
+        return text
+
+
+def evaluate_likelihood(
+    flow: Flow, x: Any, condition: Any = None, *, batch_size: int = 10_000
+) -> Likelihood:
+    """Computes the mean log-likelihood of every row of `x`.
+
+    Batches run through one XLA-compiled function and are accumulated in float64.
+
+    Args:
+      flow: the flow.
+      x: data `[n, ...]`, at least 2 rows, in the user's units. A memory-mapped array is read batch
+        by batch.
+      condition: `[n, C]` for a conditional flow.
+      batch_size: number of rows computed at once.
+
+    Returns:
+      The `Likelihood`.
+
+    Raises:
+      ValueError: if `x` has fewer than two rows, or `condition` not as many rows as `x`.
+    """
+    if len(x) < 2:
+        raise ValueError(f"`x` must have at least 2 rows, got {len(x)}.")
+    log_prob, parts = None, []
+    for batch, rows in _batches(flow, x, condition, batch_size):
+        log_prob = log_prob or compiled(flow.log_prob, *batch)
+        parts.append(np.asarray(log_prob(*batch), np.float64)[:rows])
+    values = np.concatenate(parts)
+    num_non_finite = int(np.count_nonzero(~np.isfinite(values)))
+    deviation = float(np.std(values, ddof=1)) if num_non_finite == 0 else float("nan")
+    return Likelihood(
+        mean=float(np.mean(values)),
+        standard_error=deviation / len(values) ** 0.5,
+        num_examples=len(values),
+        num_non_finite=num_non_finite,
+    )
+
+
+def round_trip_error(
+    flow: Flow, x: Any, condition: Any = None, *, batch_size: int = 10_000
+) -> float:
+    """Returns the largest error of `to_data(to_latent(x))`, in units of the data's scale.
+
+        max over rows and dimensions of |to_data(to_latent(x)) - x| / scale
+
+    Args:
+      flow: the flow.
+      x: data `[n, ...]`, in the user's units.
+      condition: `[n, C]` for a conditional flow.
+      batch_size: number of rows computed at once.
+
+    Returns:
+      The error; inf or nan where the flow produces such values.
+
+    Raises:
+      ValueError: if `x` has no rows, or `condition` not as many rows as `x`.
+    """
+    # Run eagerly: a sequential direction takes far longer to compile than to run.
+    errors = []
+    for (batch, *rest), _ in _batches(flow, x, condition, batch_size):
+        z = tf.identity(flow.to_latent(batch, *rest))  # no bijector can answer from its cache
+        difference = flow.standardize.in_units_of_scale(flow.to_data(z, *rest) - batch)
+        errors.append(tf.reduce_max(tf.abs(difference)).numpy())
+    return float(np.max(errors))
+
+
+def _batches(
+    flow: Flow, x: Any, condition: Any, batch_size: int
+) -> Iterator[tuple[list[tf.Tensor], int]]:
+    """Yields batches of one size, so that a function compiles once, and their number of rows.
+
+    The last batch is filled up with copies of its last row.
+    """
+    check_at_least(1, batch_size=batch_size)
+    if len(x) < 1:
+        raise ValueError("`x` must have at least 1 row, got 0.")
+    if condition is not None and len(condition) != len(x):
+        raise ValueError(f"`condition` must have {len(x)} rows as `x`, got {len(condition)}.")
+    arrays = [x] if condition is None else [x, condition]
+    batch_size = min(batch_size, len(x))
+    for start in range(0, len(x), batch_size):
+        rows = min(batch_size, len(x) - start)
+        parts = [np.asarray(a[start : start + rows], flow.compute_dtype) for a in arrays]
+        yield [tf.constant(_fill_up(part, batch_size)) for part in parts], rows
+
+
+def _fill_up(array: np.ndarray, rows: int) -> np.ndarray:
+    missing = rows - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array

@@ -1,0 +1,42 @@
+"""The whole job: train a teacher and its students, evaluate, report and export.
+
+    tfp-distill --run_dir=runs/first
+    python -m trainers.compress --flagfile=flags/power_glow.flags --run_dir=runs/power_glow
+
+The first run of a directory records the recipe. A rerun continues where the last one stopped and
+does again only what is missing.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from absl import flags
+
+from .command_line import run, usage_errors
+from .run_directory import define_run_flags, open_run
+from .stages import best_student, evaluate, export, train_student, train_teacher
+
+__all__ = ["main"]
+
+
+def main(flag_values: flags.FlagValues) -> None:
+    """Runs all stages."""
+    with usage_errors():
+        run_directory = open_run(flag_values)
+    train_teacher(run_directory)
+    for method in run_directory.recipe.students:
+        train_student(run_directory, method)
+    evaluate(run_directory, command=shlex.join(sys.argv))
+    export(run_directory, best_student(run_directory))
+    print(f"report: {run_directory.path / 'report.html'}")
+
+
+def console() -> None:
+    """Entry point of the console script."""
+    run(main, define_run_flags)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,38 @@
+"""Distills the teacher of a run directory into a student by one method.
+
+tfp-distill-distill --run_dir=runs/first --method=ilkd
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from .command_line import run, usage_errors
+from .recipe import METHODS
+from .run_directory import define_run_flags, open_run
+from .stages import train_student
+
+__all__ = ["main"]
+
+
+def main(flag_values: flags.FlagValues) -> None:
+    """Runs the stage."""
+    with usage_errors():
+        run_directory = open_run(flag_values)
+        run_directory.load_flow("teacher")
+    train_student(run_directory, flag_values["method"].value)
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines the flags of this script."""
+    define_run_flags(flag_values)
+    flags.DEFINE_enum("method", "skd", METHODS[1:], "How to distill.", flag_values=flag_values)
+
+
+def console() -> None:
+    """Entry point of the console script."""
+    run(main, define_flags)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,35 @@
+"""Evaluates every model of a run directory: the table, results.json and report.html.
+
+tfp-distill-evaluate --run_dir=runs/first
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from absl import app, flags
+
+from .command_line import run, usage_errors
+from .run_directory import define_run_flags, open_run
+from .stages import evaluate
+
+__all__ = ["main"]
+
+
+def main(flag_values: flags.FlagValues) -> None:
+    """Runs the stage."""
+    with usage_errors():
+        run_directory = open_run(flag_values)
+    if not run_directory.trained():
+        raise app.UsageError(f"`run_dir` must hold a trained model, got {run_directory.path}.")
+    evaluate(run_directory, command=shlex.join(sys.argv))
+
+
+def console() -> None:
+    """Entry point of the console script."""
+    run(main, define_run_flags)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,215 @@
+"""Training that shows its progress, keeps the best weights and can be interrupted at any time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_distill.data import FlowData, evaluation_batches, training_batches
+from tfp_distill.distillation import DistillationMonitor
+from tfp_distill.flows import Flow
+from tfp_distill.training import PartwiseModel, averaged_weights
+
+__all__ = ["TrainingRecord", "fit_flow", "read_record"]
+
+_RECORD = "progress.json"
+_LARGEST_EXECUTION = 50
+_INITIAL_ROWS = 50_000
+_VALIDATION_ROWS = 50_000
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRecord:
+    """What is known about a training, finished or not.
+
+    Attributes:
+      steps: number of steps so far, the skipped ones included.
+      seconds: wall-clock time of these steps, compilation included and validation not.
+      skipped_steps: number of skipped steps.
+      best_val_nll: lowest validation nll, that of the saved flow, in nats per example.
+      history: one mapping of figures for every measurement.
+      finished: whether all steps were taken.
+      checkpoint: name of the file with the state after `steps`.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    skipped_steps: int = 0
+    best_val_nll: float = math.inf
+    history: tuple[Mapping[str, float], ...] = ()
+    finished: bool = False
+    checkpoint: str = ""
+
+
+def read_record(directory: pathlib.Path) -> TrainingRecord:
+    """Returns the record in `directory`, or an empty one."""
+    path = directory / _RECORD
+    if not path.is_file():
+        return TrainingRecord()
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return TrainingRecord(**{**values, "history": tuple(values["history"])})
+
+
+def fit_flow(
+    model: PartwiseModel,
+    flow: Flow,
+    data: FlowData,
+    *,
+    directory: pathlib.Path,
+    steps: int,
+    batch_size: int,
+    report_steps: int,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    monitor: DistillationMonitor | None = None,
+) -> TrainingRecord:
+    """Trains a compiled model and leaves its best flow in `directory / "flow.keras"`.
+
+    Every `report_steps` steps the (averaged) weights are validated, a line is printed, the flow is
+    saved if it is the best so far, and the whole state is written. A later call with the same
+    arguments goes on from there and ends with the weights of an uninterrupted run.
+
+    Args:
+      model: what is trained: the flow itself or a distiller of it.
+      flow: the flow that results.
+      data: rows to train and validate on.
+      directory: holds everything about this training; made if it does not exist.
+      steps: number of training steps, a multiple of `report_steps`.
+      batch_size: rows of a batch.
+      report_steps: steps between two measurements.
+      seed: seed of the batches.
+      callbacks: further callbacks, whose effect depends on the step alone.
+      monitor: adds its figures to the measurements.
+
+    Returns:
+      The record of the finished training.
+    """
+    record = read_record(directory)
+    if record.finished:
+        print(f"{directory.name}: already trained, {record.steps:,} steps", flush=True)
+        return record
+    directory.mkdir(parents=True, exist_ok=True)
+    if record.steps:
+        model.load_weights(directory / record.checkpoint)
+        print(f"{directory.name}: goes on after {record.steps:,} steps", flush=True)
+    else:
+        condition = data.train_condition
+        first_conditions = None if condition is None else condition[:_INITIAL_ROWS]
+        model.initialize(data.train[:_INITIAL_ROWS], first_conditions)
+    batches = training_batches(
+        data.train, batch_size, condition=data.train_condition, seed=seed, start_step=record.steps
+    )
+    reporter = _Reporter(flow, data, directory, record, steps, monitor)
+    model.fit(
+        batches,
+        initial_epoch=record.steps // report_steps,
+        epochs=steps // report_steps,
+        steps_per_epoch=report_steps,
+        callbacks=[*callbacks, reporter],
+        verbose=0,
+    )
+    return reporter.record
+
+
+def execution_steps(report_steps: int) -> int:
+    """Returns how many steps one call of the compiled function should take."""
+    return max(n for n in range(1, _LARGEST_EXECUTION + 1) if report_steps % n == 0)
+
+
+class _Reporter(keras.callbacks.Callback):
+    """Validates, prints, and saves flow, state and record at the end of each epoch."""
+
+    def __init__(self, flow, data, directory, record, steps, monitor):
+        super().__init__()
+        self.record = record
+        self._flow = flow
+        self._directory = directory
+        self._steps = steps
+        self._monitor = monitor
+        self._validation = evaluation_batches(
+            data.validation[:_VALIDATION_ROWS],
+            min(10_000, len(data.validation)),
+            condition=_first(data.validation_condition),
+        )
+        self._log_prob = tf.function(flow.log_prob, reduce_retracing=True)
+        self._began = 0.0
+
+    def set_model(self, model):
+        super().set_model(model)
+        if self._monitor is not None:
+            self._monitor.set_model(model)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = self.record.seconds + time.perf_counter() - self._began
+        logs = {name: float(value) for name, value in logs.items()}
+        with averaged_weights(self.model):
+            logs["val_nll"] = self._validation_nll()
+            if self._monitor is not None:
+                self._monitor.on_epoch_end(epoch, logs)
+            if logs["val_nll"] < self.record.best_val_nll:
+                self._flow.save(self._directory / "flow.keras")
+        steps = self.model.step
+        row = {"step": steps, "seconds": seconds, **logs}
+        checkpoint = f"checkpoint_{steps}.weights.h5"
+        self.model.save_weights(self._directory / checkpoint)
+        former = self.record.checkpoint
+        self.record = TrainingRecord(
+            steps=steps,
+            seconds=seconds,
+            skipped_steps=self.model.skipped_steps,
+            best_val_nll=min(self.record.best_val_nll, logs["val_nll"]),
+            history=(*self.record.history, row),
+            finished=steps >= self._steps,
+            checkpoint=checkpoint,
+        )
+        _write_json(self._directory / _RECORD, dataclasses.asdict(self.record))
+        if former:
+            (self._directory / former).unlink(missing_ok=True)
+        print(self._line(row), flush=True)
+
+    def _validation_nll(self):
+        parts = [-self._log_prob(*_as_tuple(batch)).numpy() for batch in self._validation]
+        return float(np.mean(np.concatenate(parts), dtype=np.float64))
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        left = row["seconds"] / row["step"] * (self._steps - row["step"])
+        named = {
+            "nll": "nll",
+            "val_nll": "validation nll",
+            "val_latent_distance": "latents apart",
+            "val_sample_distance": "samples apart",
+        }
+        figures = [f"{text} {row[name]:.4f}" for name, text in named.items() if name in row]
+        if self.record.skipped_steps:
+            figures.append(f"{self.record.skipped_steps:,} steps skipped")
+        return (
+            f"{self._directory.name}: step {row['step']:,} of {self._steps:,}, "
+            f"{', '.join(figures)}; {left:.0f} s left"
+        )
+
+
+def _first(rows: np.ndarray | None) -> np.ndarray | None:
+    return None if rows is None else rows[:_VALIDATION_ROWS]
+
+
+def _as_tuple(batch: Any) -> tuple[tf.Tensor, ...]:
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)

@@ -1,0 +1,223 @@
+"""A recipe: everything that determines a run, as a dataclass and as absl flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+
+from tfp_distill.distillation import (
+    DistillationLoss,
+    ForwardKLLoss,
+    IntermediateLatentLoss,
+    LatentLoss,
+    ReverseKLLoss,
+    SynthesizedLoss,
+)
+from tfp_distill.flows import FlowConfig, MAFConfig, TabularGlowConfig
+
+__all__ = ["METHODS", "Recipe", "define_recipe_flags", "recipe_from_flags"]
+
+_ARCHITECTURES = ("glow", "maf", "iaf")
+# The losses of each way to train a student, in the order of their weights after that of the nll.
+_LOSSES = {
+    "student": (),
+    "lkd": ("latent_loss",),
+    "ilkd": ("intermediate_latent_loss",),
+    "skd": ("intermediate_latent_loss", "synthesized_loss"),
+    "forward_kl": ("forward_kl_loss",),
+    "reverse_kl": ("reverse_kl_loss",),
+}
+METHODS = tuple(_LOSSES)
+
+
+def _field(default: Any, help_text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Data, two architectures, how they are trained, and how the student is distilled.
+
+    The help of each flag of the same name documents the field.
+
+    Raises:
+      ValueError: if a value breaks its rule.
+    """
+
+    data: str = _field("embedded", "Name of a data set, or path of a .npy, .npz, .csv or .parquet.")
+    data_dir: str = _field("", "Where prepared benchmark data are kept; TFDS's default if empty.")
+    manual_dir: str = _field("", "Directory with published archives, to use instead of downloads.")
+    condition_columns: tuple[str, ...] = _field((), "Columns that condition the flow.")
+    train_rows: int = _field(0, "Use only the first so many training rows; 0 for all.")
+    seed: int = _field(0, "Seed of weights, batches, latents and of a file's random split.")
+
+    teacher_path: str = _field("", "A saved .keras flow to use as teacher instead of training one.")
+    teacher_architecture: str = _field("glow", "glow, maf or iaf.")
+    teacher_depth: int = _field(5, "Number of steps of the teacher flow.")
+    teacher_width: int = _field(64, "Hidden units of the teacher's conditioners.")
+    teacher_training_steps: int = _field(4000, "Training steps of the teacher.")
+    teacher_learning_rate: float = _field(3e-3, "Peak learning rate of the teacher.")
+
+    student_architecture: str = _field("glow", "glow, maf or iaf.")
+    student_depth: int = _field(3, "Number of steps of the student flow.")
+    student_width: int = _field(32, "Hidden units of the student's conditioners.")
+    student_training_steps: int = _field(3000, "Training steps of each student.")
+    student_learning_rate: float = _field(3e-3, "Peak learning rate of each student.")
+    students: tuple[str, ...] = _field(
+        ("student", "lkd", "ilkd", "skd"), f"Which students to train, of {', '.join(METHODS)}."
+    )
+
+    batch_size: int = _field(1024, "Rows of a training batch.")
+    warmup_steps: int = _field(500, "Steps of linear warm-up, at most a tenth of the training.")
+    clip_norm: float = _field(1.0, "Largest norm of the gradient.")
+    ema_momentum: float = _field(0.99, "Momentum of the average of the weights; 0 for none.")
+    weight_decay: float = _field(0.0, "Decoupled weight decay (AdamW).")
+    report_steps: int = _field(250, "Steps between two measurements on validation data.")
+
+    lkd_weights: tuple[float, ...] = _field((0.9, 0.1), "Weights of nll, LKD.")
+    ilkd_weights: tuple[float, ...] = _field((0.9, 0.1), "Weights of nll, ILKD.")
+    skd_weights: tuple[float, ...] = _field((0.85, 0.075, 0.075), "Weights of nll, ILKD, SKD.")
+    forward_kl_weights: tuple[float, ...] = _field((0.0, 1.0), "Weights of nll, forward KL.")
+    reverse_kl_weights: tuple[float, ...] = _field((0.0, 1.0), "Weights of nll, reverse KL.")
+    distance: str = _field("l1", "Distance of latents and samples: l1, l2 or huber.")
+    synthesized_space: str = _field("data", "Where SKD compares: data or latent.")
+    synthesized_start: float = _field(0.2, "Part of the training after which SKD starts.")
+    temperature: float = _field(1.0, "Standard deviation of the latents that are shared.")
+    fade_out: float = _field(
+        0.0, "Part of the training in which distillation fades to 0; 0: never."
+    )
+
+    def __post_init__(self) -> None:
+        at_least = {
+            1: ("teacher_training_steps", "student_training_steps", "batch_size", "report_steps"),
+            0: ("train_rows", "seed", "warmup_steps", "weight_decay"),
+        }
+        for minimum, names in at_least.items():
+            for name in names:
+                self._check(name, f"at least {minimum}", getattr(self, name) >= minimum)
+        for name in ("teacher_learning_rate", "student_learning_rate", "clip_norm"):
+            self._check(name, "positive", getattr(self, name) > 0)
+        for name in ("synthesized_start", "fade_out"):
+            self._check(name, "between 0 and 1", 0 <= getattr(self, name) <= 1)
+        self._check("ema_momentum", "at least 0 and less than 1", 0 <= self.ema_momentum < 1)
+        for name in ("teacher_architecture", "student_architecture"):
+            rule = f"one of {', '.join(_ARCHITECTURES)}"
+            self._check(name, rule, getattr(self, name) in _ARCHITECTURES)
+        rule = f"different names out of {', '.join(METHODS)}"
+        known = set(self.students) <= set(METHODS) and len(set(self.students)) == len(self.students)
+        self._check("students", rule, bool(self.students) and known)
+        for method in METHODS[1:]:
+            number = 1 + len(_LOSSES[method])
+            weights = getattr(self, f"{method}_weights")
+            rule = f"{number} numbers, none negative and not all 0"
+            is_legal = len(weights) == number and min(weights) >= 0 and max(weights) > 0
+            self._check(f"{method}_weights", rule, is_legal)
+        self.teacher_config(dims=2, condition_dims=0)
+        self.student_config(dims=2, condition_dims=0)
+        self.losses("skd")
+
+    def _check(self, name: str, rule: str, is_legal: bool) -> None:
+        if not is_legal:
+            raise ValueError(f"`{name}` must be {rule}, got {getattr(self, name)!r}.")
+
+    def teacher_config(self, *, dims: int, condition_dims: int) -> FlowConfig:
+        """Returns the architecture of the teacher for data of so many dimensions."""
+        sizes = (self.teacher_depth, self.teacher_width)
+        return self._config(self.teacher_architecture, sizes, dims, condition_dims)
+
+    def student_config(self, *, dims: int, condition_dims: int) -> FlowConfig:
+        """Returns the architecture of every student for data of so many dimensions."""
+        sizes = (self.student_depth, self.student_width)
+        return self._config(self.student_architecture, sizes, dims, condition_dims)
+
+    def losses(self, method: str) -> tuple[DistillationLoss, ...]:
+        """Returns the distillation losses of a method, none for "student"."""
+        latents = dict(distance=self.distance)
+        drawn = dict(temperature=self.temperature)
+        made = {
+            "latent_loss": lambda: LatentLoss(**latents),
+            "intermediate_latent_loss": lambda: IntermediateLatentLoss(**latents),
+            "synthesized_loss": lambda: SynthesizedLoss(
+                **latents, **drawn, space=self.synthesized_space
+            ),
+            "forward_kl_loss": lambda: ForwardKLLoss(**drawn),
+            "reverse_kl_loss": lambda: ReverseKLLoss(**drawn),
+        }
+        return tuple(made[name]() for name in _LOSSES[method])
+
+    def weights(self, method: str) -> tuple[float, ...]:
+        """Returns the weights of the nll and of the losses of a method."""
+        return (1.0,) if method == "student" else getattr(self, f"{method}_weights")
+
+    def _config(self, architecture, sizes, dims, condition_dims) -> FlowConfig:
+        depth, width = sizes
+        common = dict(
+            dims=dims,
+            num_steps=depth,
+            hidden_units=width,
+            condition_dims=condition_dims,
+            seed=self.seed,
+        )
+        if architecture == "glow":
+            return TabularGlowConfig(**common)
+        return MAFConfig(**common, inverse_autoregressive=architecture == "iaf")
+
+    def write(self, path: pathlib.Path) -> None:
+        """Writes the recipe as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> Recipe:
+        """Reads a recipe that `write` wrote."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def define_recipe_flags(flag_values: flags.FlagValues) -> None:
+    """Defines one flag for each field of `Recipe`."""
+    for field in dataclasses.fields(Recipe):
+        text = field.metadata["help"]
+        if isinstance(field.default, tuple):
+            default = [str(item) for item in field.default]
+            flags.DEFINE_list(field.name, default, text, flag_values=flag_values)
+            continue
+        define = {
+            str: flags.DEFINE_string,
+            int: flags.DEFINE_integer,
+            float: flags.DEFINE_float,
+        }[type(field.default)]
+        define(field.name, field.default, text, flag_values=flag_values)
+
+
+def recipe_from_flags(flag_values: flags.FlagValues, *, base: Recipe | None = None) -> Recipe:
+    """Makes a recipe of the flags.
+
+    Args:
+      flag_values: parsed flags.
+      base: a recipe whose values stand where no flag was given; the defaults otherwise.
+
+    Raises:
+      ValueError: if a value breaks its rule.
+    """
+    given: Mapping[str, Any] = {
+        field.name: _from_flag(field, flag_values[field.name].value)
+        for field in dataclasses.fields(Recipe)
+        if base is None or flag_values[field.name].present
+    }
+    return dataclasses.replace(base or Recipe(), **given)
+
+
+def _from_flag(field: dataclasses.Field[Any], value: Any) -> Any:
+    if not isinstance(field.default, tuple):
+        return value
+    if not field.name.endswith("_weights"):
+        return tuple(value)
+    try:
+        return tuple(float(item) for item in value)
+    except ValueError:
+        raise ValueError(f"`{field.name}` must be numbers, got {','.join(value)!r}.") from None

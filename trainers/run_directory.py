@@ -1,0 +1,115 @@
+"""A run directory: one recipe, its data, and everything that was trained by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+
+from absl import flags
+
+from tfp_distill.data import FlowData, load
+from tfp_distill.flows import Flow, load_flow
+
+from .recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
+
+__all__ = ["RunDirectory", "define_run_flags", "open_run"]
+
+_RECIPE = "recipe.json"
+# What may differ from the recorded recipe, because no result depends on it.
+_FREE = ("data_dir", "manual_dir", "students")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """A directory and its recipe.
+
+    Attributes:
+      path: the directory.
+      recipe: what is done in it.
+    """
+
+    path: pathlib.Path
+    recipe: Recipe
+
+    @functools.cached_property
+    def data(self) -> FlowData:
+        """The recipe's data, loaded once."""
+        recipe = self.recipe
+        data = load(
+            recipe.data,
+            data_dir=recipe.data_dir or None,
+            manual_dir=recipe.manual_dir or None,
+            seed=recipe.seed,
+            condition_columns=recipe.condition_columns,
+        )
+        if not recipe.train_rows:
+            return data
+        if recipe.train_rows > len(data.train):
+            raise ValueError(
+                f"`train_rows` must be at most the {len(data.train):,} training rows, "
+                f"got {recipe.train_rows:,}."
+            )
+        condition = data.train_condition
+        return dataclasses.replace(
+            data,
+            train=data.train[: recipe.train_rows],
+            train_condition=None if condition is None else condition[: recipe.train_rows],
+        )
+
+    def model_directory(self, name: str) -> pathlib.Path:
+        """Where a model of a name ("teacher" or a method) is kept."""
+        return self.path / name
+
+    def trained(self) -> tuple[str, ...]:
+        """Names of the models that can be used, the teacher first."""
+        names = ("teacher", *METHODS)
+        return tuple(n for n in names if (self.model_directory(n) / "flow.keras").is_file())
+
+    def load_flow(self, name: str) -> Flow:
+        """Loads a trained model.
+
+        Raises:
+          ValueError: if there is none of that name.
+        """
+        if name not in self.trained():
+            raise ValueError(
+                f"`model` must be one of the trained {', '.join(self.trained()) or '(none)'} in "
+                f"{str(self.path)!r}, got {name!r}."
+            )
+        return load_flow(self.model_directory(name) / "flow.keras")
+
+
+def define_run_flags(flag_values: flags.FlagValues) -> None:
+    """Defines `run_dir` and the flags of the recipe."""
+    flags.DEFINE_string("run_dir", None, "Directory of the run.", flag_values=flag_values)
+    define_recipe_flags(flag_values)
+
+
+def open_run(flag_values: flags.FlagValues) -> RunDirectory:
+    """Opens the run directory of the flags; a new one records the flags as its recipe.
+
+    Raises:
+      ValueError: if `run_dir` is missing, the recipe breaks a rule, or a flag contradicts the recipe
+        that the directory holds.
+    """
+    if not flag_values["run_dir"].value:
+        raise ValueError("`run_dir` must be given: the directory that holds the run.")
+    path = pathlib.Path(flag_values["run_dir"].value).expanduser()
+    recorded = path / _RECIPE
+    if not recorded.is_file():
+        run = RunDirectory(path, recipe_from_flags(flag_values))
+        run.data  # noqa: B018 (a recipe whose data cannot be loaded is not recorded)
+        path.mkdir(parents=True, exist_ok=True)
+        run.recipe.write(recorded)
+        return run
+    before = Recipe.read(recorded)
+    recipe = recipe_from_flags(flag_values, base=before)
+    for field in dataclasses.fields(Recipe):
+        old, new = getattr(before, field.name), getattr(recipe, field.name)
+        if old != new and field.name not in _FREE:
+            raise ValueError(
+                f"`{field.name}` must be {old!r} as in {str(recorded)!r}, got {new!r}; "
+                "another recipe needs another `run_dir`."
+            )
+    return RunDirectory(path, recipe)

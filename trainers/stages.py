@@ -1,0 +1,257 @@
+"""The stages of a run: train the teacher, train or distill students, evaluate, export."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from tfp_distill.distillation import (
+    DistillationMonitor,
+    FlowDistiller,
+    LossWeightSchedule,
+    SynthesizedLossGate,
+)
+from tfp_distill.evaluation import (
+    LearningCurve,
+    Result,
+    evaluate_flow,
+    format_table,
+    learning_curves,
+    marginals,
+    pairwise,
+    write_report,
+    write_results_json,
+)
+from tfp_distill.export import export_flow
+from tfp_distill.flows import Flow, FlowConfig, load_flow
+from tfp_distill.training import PartwiseModel
+
+from .fitting import execution_steps, fit_flow, read_record
+from .recipe import Recipe
+from .run_directory import RunDirectory
+
+__all__ = ["best_student", "evaluate", "export", "train_student", "train_teacher"]
+
+_MONITOR_ROWS = 10_000
+_PLOTTED_SAMPLES = 20_000
+
+
+def train_teacher(run: RunDirectory) -> None:
+    """Trains the teacher by maximum likelihood, or takes the one that the recipe names."""
+    recipe = run.recipe
+    directory = run.model_directory("teacher")
+    if recipe.teacher_path:
+        _check_teacher(load_flow(recipe.teacher_path), run)
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(recipe.teacher_path, directory / "flow.keras")
+        return
+    flow = _new_flow(run, _config(run, "teacher"), "teacher")
+    steps = recipe.teacher_training_steps
+    flow.compile(
+        _optimizer(recipe, recipe.teacher_learning_rate, steps),
+        steps_per_execution=execution_steps(recipe.report_steps),
+    )
+    _fit(flow, flow, run, "teacher", steps)
+
+
+def train_student(run: RunDirectory, method: str) -> None:
+    """Trains a student by a method; all but "student" need the teacher.
+
+    Raises:
+      ValueError: if the teacher has not been trained.
+    """
+    recipe = run.recipe
+    steps = recipe.student_training_steps
+    student = _new_flow(run, _config(run, "student"), method)
+    model: PartwiseModel = student
+    callbacks, monitor = [], None
+    if losses := recipe.losses(method):
+        nll_weight, *weights = recipe.weights(method)
+        teacher = run.load_flow("teacher")
+        model = FlowDistiller(student, teacher, losses, weights, nll_weight, seed=recipe.seed)
+        callbacks = _distillation_callbacks(recipe, model, steps)
+        data = run.data
+        conditions = data.validation_condition
+        monitor = DistillationMonitor(
+            data.validation[:_MONITOR_ROWS],
+            None if conditions is None else conditions[:_MONITOR_ROWS],
+        )
+    model.compile(
+        _optimizer(recipe, recipe.student_learning_rate, steps),
+        steps_per_execution=execution_steps(recipe.report_steps),
+    )
+    _fit(model, student, run, method, steps, callbacks, monitor)
+
+
+def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
+    """Evaluates all trained models on test data, writes the report and returns the results.
+
+    Args:
+      run: the run.
+      command: what was typed, for the report.
+    """
+    data, recipe = run.data, run.recipe
+    results, curves, samples = [], {}, {}
+    for name in run.trained():
+        flow = run.load_flow(name)
+        record = read_record(run.model_directory(name))
+        results.append(
+            evaluate_flow(
+                flow,
+                name,
+                data.test,
+                data.test_condition,
+                training_steps=record.steps,
+                training_seconds=record.seconds,
+                skipped_steps=record.skipped_steps,
+            )
+        )
+        if record.history:
+            columns = ([row[k] for row in record.history] for k in ("step", "seconds", "val_nll"))
+            curves[name] = LearningCurve(*columns)
+        samples[name] = _samples(flow, data.test_condition)
+    settings = {
+        "command": command,
+        "data": f"{data.name}, {len(data.train):,} training, {len(data.validation):,} validation "
+        f"and {len(data.test):,} test rows of {data.train.shape[1]}",
+        "seed": recipe.seed,
+        "teacher": f"{recipe.teacher_architecture}, {recipe.teacher_depth} steps, "
+        f"{recipe.teacher_width} hidden units",
+        "students": f"{recipe.student_architecture}, {recipe.student_depth} steps, "
+        f"{recipe.student_width} hidden units",
+        "recipe": ", ".join(f"{k}={v}" for k, v in vars(recipe).items()),
+    }
+    names = data.feature_names
+    figures = {
+        "Learning curves on validation data": learning_curves(curves),
+        "Marginals": marginals(data.test, samples, feature_names=names),
+        "Pairs of dimensions": pairwise(data.test, samples, feature_names=names),
+    }
+    write_results_json(run.path / "results.json", results, settings=settings)
+    write_report(
+        run.path / "report.html",
+        results,
+        title=f"Distilling a normalizing flow on {data.name}",
+        settings=settings,
+        figures=figures,
+    )
+    print(format_table(results), flush=True)
+    return results
+
+
+def best_student(run: RunDirectory) -> str:
+    """Returns the name of the student with the lowest nll on validation data.
+
+    Raises:
+      ValueError: if no student has been trained.
+    """
+    names = [name for name in run.trained() if name != "teacher"]
+    if not names:
+        raise ValueError(f"`run_dir` must hold a trained student, got none in {str(run.path)!r}.")
+    return min(names, key=lambda name: read_record(run.model_directory(name)).best_val_nll)
+
+
+def export(run: RunDirectory, name: str) -> None:
+    """Writes the SavedModel of a trained model into the run directory."""
+    path = run.path / "saved_model"
+    export_flow(run.load_flow(name), path)
+    print(f"{name} is exported as a SavedModel: {path}", flush=True)
+
+
+def _fit(
+    model: PartwiseModel,
+    flow: Flow,
+    run: RunDirectory,
+    name: str,
+    steps: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    monitor: DistillationMonitor | None = None,
+) -> None:
+    recipe = run.recipe
+    fit_flow(
+        model,
+        flow,
+        run.data,
+        directory=run.model_directory(name),
+        steps=steps,
+        batch_size=recipe.batch_size,
+        report_steps=recipe.report_steps,
+        seed=recipe.seed,
+        callbacks=callbacks,
+        monitor=monitor,
+    )
+
+
+def _config(run: RunDirectory, role: str) -> FlowConfig:
+    conditions = run.data.train_condition
+    sizes = dict(
+        dims=run.data.train.shape[1],
+        condition_dims=0 if conditions is None else conditions.shape[1],
+    )
+    recipe = run.recipe
+    make = recipe.teacher_config if role == "teacher" else recipe.student_config
+    return make(**sizes)
+
+
+def _new_flow(run: RunDirectory, config: FlowConfig, name: str) -> Flow:
+    flow = Flow(config, seed=run.recipe.seed, name=name)
+    statistics = run.data.statistics
+    flow.set_statistics(statistics.mean, statistics.scale)
+    return flow
+
+
+def _check_teacher(teacher: Flow, run: RunDirectory) -> None:
+    expected = _config(run, "teacher")
+    got = teacher.config
+    for name in ("event_shape", "condition_dims"):
+        if getattr(got, name) != getattr(expected, name):
+            raise ValueError(
+                f"`teacher_path` must hold a flow with {name} {getattr(expected, name)} as the "
+                f"data, got {getattr(got, name)}."
+            )
+
+
+def _optimizer(recipe: Recipe, learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
+    warmup = min(recipe.warmup_steps, steps // 10)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else learning_rate,
+        decay_steps=steps - warmup,
+        alpha=1e-3,
+        warmup_target=learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return keras.optimizers.AdamW(
+        schedule,
+        weight_decay=recipe.weight_decay,
+        global_clipnorm=recipe.clip_norm,
+        use_ema=recipe.ema_momentum > 0,
+        ema_momentum=recipe.ema_momentum,
+    )
+
+
+def _distillation_callbacks(
+    recipe: Recipe, distiller: FlowDistiller, steps: int
+) -> list[keras.callbacks.Callback]:
+    weights = distiller.initial_loss_weights
+    names = [loss.name for loss in distiller.distillation_losses]
+    gated = "synthesized_loss" if "synthesized_loss" in names else None
+    if not recipe.fade_out:
+        start = round(recipe.synthesized_start * steps)
+        return [SynthesizedLossGate(open_at_step=start)] if gated and start else []
+
+    def schedule(name: str):
+        start = recipe.synthesized_start * steps if name == gated else 0
+        end = recipe.fade_out * steps
+        return lambda step: weights[name] * max(0.0, 1 - step / end) * (step >= start)
+
+    return [LossWeightSchedule({name: schedule(name) for name in names})]
+
+
+def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
+    if condition is None:
+        return flow.sample(_PLOTTED_SAMPLES).numpy()
+    condition = condition[:_PLOTTED_SAMPLES]
+    return flow.sample(len(condition), condition).numpy()

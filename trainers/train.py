@@ -1,0 +1,41 @@
+"""Trains one flow by maximum likelihood: the teacher, or the student as it is without one.
+
+tfp-distill-train --run_dir=runs/first --model=teacher
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from .command_line import run, usage_errors
+from .run_directory import define_run_flags, open_run
+from .stages import train_student, train_teacher
+
+__all__ = ["main"]
+
+
+def main(flag_values: flags.FlagValues) -> None:
+    """Runs the stage."""
+    with usage_errors():
+        run_directory = open_run(flag_values)
+    if flag_values["model"].value == "teacher":
+        train_teacher(run_directory)
+    else:
+        train_student(run_directory, "student")
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines the flags of this script."""
+    define_run_flags(flag_values)
+    flags.DEFINE_enum(
+        "model", "teacher", ["teacher", "student"], "What to train.", flag_values=flag_values
+    )
+
+
+def console() -> None:
+    """Entry point of the console script."""
+    run(main, define_flags)
+
+
+if __name__ == "__main__":
+    console()
