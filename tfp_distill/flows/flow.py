@@ -164,6 +164,11 @@ class Flow(PartwiseModel):
         """Returns log p(x), so that `flow(x)` and `flow.predict(dataset)` give likelihoods."""
         return self.log_prob(x, condition)
 
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Returns log p(x) for a batch of `x` or `(x, condition)`; the step of `predict`."""
+        x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self(x, condition)
+
     def count_params(self) -> int:
         """Returns the number of trainable parameters.
 
@@ -197,7 +202,7 @@ class Flow(PartwiseModel):
         dims = self.config.condition_dims
         if (condition is None) != (dims == 0):
             rule = f"be given, with shape ('batch', {dims})" if dims else "be None"
-            got = "None" if condition is None else f"shape {tf.shape(condition).numpy()}"
+            got = "None" if condition is None else f"shape {np.shape(condition)}"
             raise ValueError(f"`condition` of {self.name!r} must {rule}, got {got}.")
         if condition is not None:
             condition = _to_tensor(condition, self.compute_dtype)
