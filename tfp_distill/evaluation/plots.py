@@ -110,13 +110,13 @@ def pairwise(
     for (first, second), row in zip(pairs, panels, strict=True):
         limits = [_range(data[:, column]) for column in (first, second)]
         # One norm a row: the same colour is the same density for data and every model.
-        parts = {
-            name: np.histogram2d(v[:, first], v[:, second], bins=bins, range=limits)[0] / len(v)
-            for name, v in sources.items()
-        }
-        top = parts["data"].max()
+        parts = [
+            np.histogram2d(v[:, first], v[:, second], bins=bins, range=limits)[0] / len(v)
+            for v in sources.values()
+        ]
+        top = parts[0].max()
         norm = LogNorm(vmin=max(top * 1e-4, 0.5 / len(data)), vmax=top)
-        for axes, (name, part) in zip(row, parts.items(), strict=True):
+        for axes, part in zip(row, parts, strict=True):
             axes.imshow(
                 np.ma.masked_equal(part.T, 0),
                 origin="lower",

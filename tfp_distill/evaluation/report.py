@@ -41,8 +41,8 @@ _EXPLANATION = (
     "Test nats are mean log-likelihoods of the test data, per example, ± two standard errors; "
     "higher is better. All models see the same test data, so that their differences are surer than "
     "each error by itself suggests. Gap closed is (distilled − student) / (teacher − student). "
-    "Round trip is the largest error of data → latent → data, in units of the data’s scale. Skipped "
-    "steps changed nothing because a loss or gradient was not finite."
+    "Round trip is the largest error of data → latent → data, in units of the data’s scale. "
+    "Skipped steps changed nothing because a loss or gradient was not finite."
 )
 
 
