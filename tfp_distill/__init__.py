@@ -1,5 +1,43 @@
-"""Small, cheap normalizing flows: distillation and gradient-isolated training on Keras 3 and TFP."""
+"""Normalizing flows that are small and cheap to train, on TensorFlow, TFP and Keras 3."""
 
-from tfp_distill.flows import Flow, MAFConfig, TabularGlowConfig, load_flow
+from tfp_distill.distillation import (
+    DistillationMonitor,
+    FlowDistiller,
+    ForwardKLLoss,
+    IntermediateLatentLoss,
+    LatentLoss,
+    LogDensityLoss,
+    LossWeightSchedule,
+    ReverseKLLoss,
+    SynthesizedLoss,
+    SynthesizedLossGate,
+)
+from tfp_distill.export import export_flow
+from tfp_distill.flows import (
+    Flow,
+    MAFConfig,
+    TabularGlowConfig,
+    interpolate,
+    load_flow,
+    preset_names,
+)
 
-__all__ = ["Flow", "MAFConfig", "TabularGlowConfig", "load_flow"]
+__all__ = [
+    "DistillationMonitor",
+    "Flow",
+    "FlowDistiller",
+    "ForwardKLLoss",
+    "IntermediateLatentLoss",
+    "LatentLoss",
+    "LogDensityLoss",
+    "LossWeightSchedule",
+    "MAFConfig",
+    "ReverseKLLoss",
+    "SynthesizedLoss",
+    "SynthesizedLossGate",
+    "TabularGlowConfig",
+    "export_flow",
+    "interpolate",
+    "load_flow",
+    "preset_names",
+]

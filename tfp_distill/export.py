@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfp_distill.evaluation.interpolation import interpolate
-from tfp_distill.flows import Flow
+from tfp_distill.flows import Flow, interpolate
 
 __all__ = ["export_flow"]
 

@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.distillation.distiller import FlowDistiller
-from tfp_distill.distillation.shared_pass import SharedPass
 from tfp_distill.training import StepRandom
 
 __all__ = ["DistillationMonitor", "LossWeightSchedule", "SynthesizedLossGate"]
@@ -65,8 +64,8 @@ class SynthesizedLossGate(_DistillerCallback):
     While teacher and student disagree about latents, samples of the same latent have nothing to do
     with each other. The gate opens at a step, or after an epoch whose mean latent loss was low
     enough (measured on the training data), and stays open. While it is closed the loss has weight 0
-    and costs nothing. Whether it is open is part of the saved weights, so that a resumed run goes on
-    as it was.
+    and costs nothing. Whether it is open is part of the saved weights, so that a resumed run goes
+    on as it was.
 
     Args:
       open_at_step: the step from which the loss counts.

@@ -131,10 +131,7 @@ class FlowDistiller(PartwiseModel):
                 )
         merged = {**self.loss_weights, **weights}
         self._weights_of_losses.assign([merged[name] for name in self._names])
-        was_active = self._active
-        self._refresh_active()
-        if self.train_function is not None and self._active != was_active:
-            self.make_train_function()
+        self._select_active()
 
     @property
     def active_losses(self) -> tuple[str, ...]:
@@ -144,6 +141,11 @@ class FlowDistiller(PartwiseModel):
     @property
     def trainable_variables(self) -> list[keras.Variable]:
         """The student's: the teacher is a constant."""
+        return self.student.trainable_variables
+
+    @property
+    def trainable_weights(self) -> list[keras.Variable]:
+        """As `trainable_variables`; Keras uses both names."""
         return self.student.trainable_variables
 
     @property
@@ -166,7 +168,7 @@ class FlowDistiller(PartwiseModel):
         """Trains the student; arguments as `PartwiseModel.fit`, or without any data.
 
         Where no active loss looks at data, `x` may be left out: `fit(batch_size=512,
-        steps_per_epoch=1000)` learns from the teacher alone, and its samples initialise the student.
+        steps_per_epoch=1000)` learns from the teacher alone; its samples initialise the student.
 
         Raises:
           ValueError: if `x` is missing and a loss needs it, or `batch_size` and `steps_per_epoch`
@@ -200,6 +202,11 @@ class FlowDistiller(PartwiseModel):
         """As `objective`, and the nll whatever its weight."""
         shared = self.shared_pass(x, condition, random)
         return {_NLL: _nll(shared), **self._weighted(shared)}
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Restores the weights of the losses, in the middle of `fit` too (`BackupAndRestore`)."""
+        super().load_own_variables(store)
+        self._select_active()
 
     def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the student's log p(x)."""
@@ -248,6 +255,13 @@ class FlowDistiller(PartwiseModel):
         weight_of = dict(zip(self._names, weights, strict=True))
         loss = tf.add_n([weight_of[name] * value for name, value in losses.items()])
         return {"loss": loss, **losses}
+
+    def _select_active(self) -> None:
+        """Notes which losses count; a running `fit` goes on with the step that computes them."""
+        was_active = self._active
+        self._refresh_active()
+        if self.train_function is not None and self._active != was_active:
+            self.make_train_function()
 
     def _refresh_active(self) -> None:
         weights = self.loss_weights

@@ -35,7 +35,7 @@ class Teacher(Protocol):
     num_steps: int
 
     def trace(self, x: Any, condition: Any = None) -> Trace:
-        """Runs data to latent; `latents[0]` is the (standardised) data, `latents[k]` after step k."""
+        """Runs data to latent: `latents[0]` is (standardised) data, `latents[k]` after step k."""
 
     def to_data_and_fldj(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns x for latents `[batch, D]`, and log|det dx/dz| `[batch]`."""

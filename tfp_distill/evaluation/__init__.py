@@ -1,6 +1,5 @@
-"""Evaluation: likelihood, speed, interpolation, plots, and the report that holds all of it."""
+"""Evaluation: likelihood, speed, plots, and the report that holds all of it."""
 
-from tfp_distill.evaluation.interpolation import interpolate, interpolate_latents
 from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
 from tfp_distill.evaluation.likelihood import Likelihood, evaluate_likelihood, round_trip_error
 from tfp_distill.evaluation.plots import marginals, pairwise
@@ -23,8 +22,6 @@ __all__ = [
     "evaluate_likelihood",
     "format_table",
     "gap_closed",
-    "interpolate",
-    "interpolate_latents",
     "learning_curves",
     "marginals",
     "measure_speed",

@@ -2,6 +2,7 @@
 
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.flows.flow import Flow, load_flow
+from tfp_distill.flows.interpolation import interpolate, interpolate_latents
 from tfp_distill.flows.maf import MAFConfig
 from tfp_distill.flows.presets import preset_config, preset_names
 from tfp_distill.flows.tabular_glow import TabularGlowConfig
@@ -11,6 +12,8 @@ __all__ = [
     "FlowConfig",
     "MAFConfig",
     "TabularGlowConfig",
+    "interpolate",
+    "interpolate_latents",
     "load_flow",
     "preset_config",
     "preset_names",

@@ -150,7 +150,9 @@ class Flow(PartwiseModel):
         Returns:
           `[n, D]`, in the user's units.
         """
-        z = tf.random.stateless_normal([n, self.latent_dims], [0, seed], dtype=self.compute_dtype)
+        z = tf.random.stateless_normal(
+            [n, self.latent_dims], [0, seed], dtype=self.compute_dtype, alg="philox"
+        )
         return self.to_data(temperature * z, condition)
 
     def objective(

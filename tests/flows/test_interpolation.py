@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_distill import Flow, MAFConfig, TabularGlowConfig
-from tfp_distill.evaluation import interpolate, interpolate_latents
+from tfp_distill.flows import interpolate, interpolate_latents
 
 
 def random_flow(config):

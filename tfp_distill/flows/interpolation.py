@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.flows import Flow
+from tfp_distill.flows.flow import Flow
 
 __all__ = ["interpolate", "interpolate_latents"]
 

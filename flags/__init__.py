@@ -1,0 +1,1 @@
+"""Recipes: absl flagfiles, one for each data set and architecture."""
