@@ -123,6 +123,11 @@ class IntermediateLatentLoss(_DistanceLoss):
     name: str = "intermediate_latent_loss"
     taps: tuple[tuple[int, int], ...] | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.taps is not None:  # Lists, where they come from a saved file.
+            object.__setattr__(self, "taps", tuple(tuple(pair) for pair in self.taps))
+
     def check(self, *, student_steps: int, teacher_steps: int) -> None:
         """Checks explicit taps."""
         self._taps(student_steps, teacher_steps)

@@ -210,7 +210,8 @@ class PartwiseModel(keras.Model, abc.ABC):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluates the active losses on a batch; noise is that of step 0 of the run."""
         x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
-        random = self._random()._replace(step=tf.constant(0))
+        # 0, but not a constant: TensorFlow would draw the noise of a constant seed instead of XLA.
+        random = self._random()._replace(step=tf.minimum(self._step.value, 0))
         losses = self._xla(self.evaluation_losses)(x, condition, random)
         means = {name: tf.reduce_mean(value) for name, value in losses.items()}
         means, _, rows = self._mean_over_replicas(means, [], tf.shape(x)[0])

@@ -1,0 +1,345 @@
+"""Tests of Flow: likelihoods, samples, the three views of the weights, units, errors."""
+
+import io
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_distill import Flow, MAFConfig, TabularGlowConfig, load_flow
+
+SMALL = dict(dims=2, num_steps=2, hidden_units=8, num_hidden_layers=1, activation="tanh")
+CONFIGS = {
+    "glow": TabularGlowConfig(**SMALL),
+    "additive_glow": TabularGlowConfig(coupling="additive", **SMALL),
+    "conditional_glow": TabularGlowConfig(condition_dims=1, **SMALL),
+    "maf": MAFConfig(**SMALL),
+    "iaf": MAFConfig(inverse_autoregressive=True, **SMALL),
+    "conditional_maf": MAFConfig(condition_dims=1, **SMALL),
+}
+STEPS = 16
+
+
+def _data(rows=128):
+    """A bent cloud of points, whose position the condition determines."""
+    random = np.random.RandomState(0)
+    condition = random.normal(size=(rows, 1)).astype(np.float32)
+    x = random.normal(size=(rows, 2))
+    x[:, 1] = 5 + 0.5 * x[:, 1] + 0.7 * x[:, 0] ** 2 + condition[:, 0]
+    return x.astype(np.float32), condition
+
+
+def _batches(config, rows=128, batch_size=16):
+    x, condition = _data(rows)
+    values = (x, condition) if config.condition_dims else x
+    return tf.data.Dataset.from_tensor_slices(values).batch(batch_size)
+
+
+def _condition(config, rows, seed=3):
+    if not config.condition_dims:
+        return None
+    return np.random.RandomState(seed).normal(size=(rows, 1)).astype(np.float32)
+
+
+def _weights(flow):
+    return [w.numpy().copy() for w in flow.trainable_variables]
+
+
+class Trained:
+    """A flow after a few steps, with what it was before them."""
+
+    def __init__(self, name):
+        self.config = CONFIGS[name]
+        self.flow = Flow(self.config, name=name)
+        self.flow.set_statistics([0.1, 5.0], [1.0, 2.0])
+        x, condition = _data(16)
+        self.flow.initialize(x, condition if self.config.condition_dims else None)
+        self.before = _weights(self.flow)
+        self.flow.compile(keras.optimizers.Adam(0.02, global_clipnorm=10.0))
+        self.logs = self.flow.fit(_batches(self.config), epochs=2, verbose=0).history
+        self.x, condition = _data(20)
+        self.condition = condition if self.config.condition_dims else None
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def trained(request):
+    return Trained(request.param)
+
+
+@pytest.fixture
+def glow():
+    return Flow(CONFIGS["glow"], name="glow")
+
+
+def test_training_moves_every_weight_and_lowers_the_loss(trained):
+    for weight, before in zip(trained.flow.trainable_variables, trained.before, strict=True):
+        assert np.any(weight.numpy() != before), weight.path
+        assert np.all(np.isfinite(weight.numpy())), weight.path
+    assert trained.logs["loss"][1] < trained.logs["loss"][0]
+    assert trained.logs["nll"] == trained.logs["loss"]
+    assert (trained.flow.step, trained.flow.skipped_steps) == (STEPS, 0)
+
+
+def test_log_prob_agrees_with_the_tfp_distribution(trained):
+    log_prob = trained.flow.log_prob(trained.x, trained.condition)
+    assert log_prob.shape == (20,)
+    kwargs = {} if trained.condition is None else {"condition": tf.constant(trained.condition)}
+    expected = trained.flow.distribution.log_prob(trained.x, bijector_kwargs=kwargs)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(trained.flow(trained.x, trained.condition), log_prob)
+    assert tuple(trained.flow.distribution.event_shape) == trained.flow.event_shape == (2,)
+
+
+def test_evaluate_and_predict_agree_with_log_prob(trained):
+    x, condition = _data()
+    log_prob = trained.flow.log_prob(x, condition if trained.config.condition_dims else None)
+    dataset = _batches(trained.config)
+    predicted = trained.flow.predict(dataset, verbose=0)
+    np.testing.assert_allclose(predicted, log_prob, rtol=1e-4, atol=1e-4)
+    logs = trained.flow.evaluate(dataset, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["loss"], -np.mean(log_prob), rtol=1e-5)
+
+
+def test_density_integrates_to_one(trained):
+    edges = [np.linspace(-12, 12, 401), np.linspace(-12, 28, 401)]
+    axes = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float32)
+    condition = None if trained.condition is None else np.full([len(grid), 1], 0.5, np.float32)
+    cell = (edges[0][1] - edges[0][0]) * (edges[1][1] - edges[1][0])
+    density = np.exp(np.asarray(trained.flow.log_prob(grid, condition), np.float64))
+    assert np.sum(density) * cell == pytest.approx(1, abs=2e-3)
+
+
+def test_latents_and_data_map_to_each_other(trained):
+    flow, condition = trained.flow, trained.condition
+    z = flow.to_latent(trained.x, condition)
+    x, fldj = flow.to_data_and_fldj(tf.identity(z), condition)
+    np.testing.assert_allclose(x, trained.x, rtol=1e-4, atol=1e-4)
+    trace = flow.trace(trained.x, condition)
+    np.testing.assert_allclose(fldj, -trace.ildj, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(trace.latents[-1], z)
+    np.testing.assert_allclose(trace.latents[0], (trained.x - [0.1, 5.0]) / [1, 2], atol=1e-5)
+    assert len(trace.latents) == 1 + trained.config.num_steps == 1 + flow.num_steps
+    assert np.max(np.abs(z - trace.latents[0])) > 0.05
+
+
+def test_samples(trained):
+    flow, condition = trained.flow, _condition(trained.config, 50)
+    samples = flow.sample(50, condition, seed=1)
+    assert samples.shape == (50, 2)
+    np.testing.assert_array_equal(samples, flow.sample(50, condition, seed=1))
+    assert np.min(np.abs(samples - flow.sample(50, condition, seed=2))) > 0
+    # The temperature scales the latents.
+    z = flow.to_latent(samples, condition)
+    cool = flow.sample(50, condition, temperature=0.5, seed=1)
+    np.testing.assert_allclose(flow.to_latent(cool, condition), 0.5 * z, rtol=1e-3, atol=1e-3)
+    frozen = flow.sample(50, condition, temperature=0.0)
+    np.testing.assert_allclose(frozen, flow.to_data(tf.zeros([50, 2]), condition))
+    if condition is not None:
+        other = flow.sample(50, condition + 1, seed=1)
+        assert np.max(np.abs(other - samples)) > 1e-3
+
+
+def test_weights_are_the_same_seen_through_keras_tfp_and_the_file(trained, tmp_path):
+    flow, path = trained.flow, tmp_path / "f.keras"
+    of_keras = {id(w.value) for w in flow.trainable_variables}
+    assert {id(v) for v in flow.bijector.trainable_variables} == of_keras
+    assert {id(v) for v in flow.distribution.trainable_variables} == of_keras
+    flow.save(path)
+    stored = []
+    with zipfile.ZipFile(path) as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(weights) as file:
+        file.visititems(
+            lambda name, value: stored.append(value[()]) if hasattr(value, "shape") else None
+        )
+    for weight in flow.trainable_variables:
+        assert any(np.array_equal(weight.numpy(), value) for value in stored), weight.path
+    loaded = load_flow(path)
+    for a, b in zip(flow.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    np.testing.assert_array_equal(
+        loaded.log_prob(trained.x, trained.condition), flow.log_prob(trained.x, trained.condition)
+    )
+    assert loaded.config == flow.config
+    assert (loaded.name, loaded.step, loaded.initialized) == (flow.name, STEPS, True)
+
+
+def test_other_statistics_are_other_units(trained):
+    flow, condition = trained.flow, trained.condition
+    old_mean, old_scale = flow.standardize.mean, flow.standardize.scale
+    u = (trained.x - old_mean) / old_scale
+    log_prob, samples = flow.log_prob(trained.x, condition), flow.sample(20, condition)
+    mean, scale = np.array([100.0, -7.0]), np.array([30.0, 0.01])
+    try:
+        flow.set_statistics(mean, scale)
+        np.testing.assert_allclose(
+            flow.log_prob(mean + scale * u, condition),
+            log_prob - np.sum(np.log(scale)) + np.sum(np.log(old_scale)),
+            atol=2e-3,
+        )
+        np.testing.assert_allclose(
+            flow.sample(20, condition), mean + scale * (samples - old_mean) / old_scale, rtol=1e-4
+        )
+    finally:
+        flow.set_statistics(old_mean, old_scale)
+
+
+def test_extreme_weights_leave_likelihoods_samples_and_gradients_finite(randomize):
+    for name in ("glow", "maf", "iaf"):
+        flow = Flow(CONFIGS[name], name=name)
+        networks = [
+            layer for layer in flow.layers if "conditioner" in layer.name or "made" in layer.name
+        ]
+        assert len(networks) == flow.num_steps
+        randomize(networks, size=1000.0)
+        x, _ = _data(50)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(flow.log_prob(x))
+        assert np.isfinite(loss), name
+        gradients = tape.gradient(loss, [w.value for w in flow.trainable_variables])
+        assert all(np.all(np.isfinite(g)) for g in gradients), name
+        assert np.all(np.isfinite(flow.sample(50))), name
+
+
+def test_initialisation_is_explicit_and_from_data_only(glow, tmp_path):
+    start = _weights(glow)
+    x, _ = _data()
+    glow.sample(10)
+    glow.log_prob(x)
+    glow.compile("adam", run_eagerly=True)
+    glow.evaluate(x, verbose=0)
+    assert not glow.initialized
+    for a, b in zip(start, _weights(glow), strict=True):
+        np.testing.assert_array_equal(a, b)
+    glow.initialize(x)
+    assert glow.initialized
+    latents = glow.trace(x).latents
+    np.testing.assert_allclose(np.mean(latents[-1], 0), 0, atol=1e-4)
+    # Conditioners are still 0, linear maps rotate: every latent is normalised.
+    np.testing.assert_allclose(np.mean(np.square(latents[-1])), 1, atol=1e-4)
+    glow.save(tmp_path / "f.keras")
+    loaded = load_flow(tmp_path / "f.keras")
+    assert loaded.initialized
+    loaded.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    loaded.fit(100 + x, batch_size=64, verbose=0)
+    for a, b in zip(glow.trainable_variables, loaded.trainable_variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_fit_initialises_from_its_first_batch(glow):
+    x, _ = _data()
+    glow.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    glow.fit(x, batch_size=50, verbose=0)
+    assert glow.initialized
+    np.testing.assert_allclose(np.mean(glow.to_latent(x[:50]), 0), 0, atol=1e-4)
+
+
+def test_a_frozen_flow_cannot_be_fitted(glow):
+    glow.trainable = False
+    glow.compile("adam")
+    with pytest.raises(ValueError, match="`glow` must have trainable weights to be fitted"):
+        glow.fit(_data()[0])
+
+
+def test_summary_counts_what_there_is(glow):
+    lines = []
+    glow.summary(print_fn=lines.append)
+    linear, actnorm, conditioner = 4, 4, 1 * 8 + 8 + 8 * 2 + 2
+    assert glow.count_params() == 2 * (linear + actnorm + conditioner)
+    assert f"Trainable params: {glow.count_params()}" in "\n".join(lines)
+
+
+def test_seeds_decide(glow):
+    same = Flow(CONFIGS["glow"])
+    for a, b in zip(glow.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = Flow(TabularGlowConfig(seed=1, **SMALL))
+    linear = [w for w in other.trainable_variables if "linear/lower" in w.path]
+    for a, b in zip(
+        linear, (w for w in glow.trainable_variables if "linear/lower" in w.path), strict=True
+    ):
+        assert np.all(a.numpy() != b.numpy())
+    first, second = linear
+    assert first.numpy() != second.numpy()
+
+
+def test_one_row_and_unknown_batch_size(glow):
+    x, _ = _data()
+    log_prob = tf.function(glow.log_prob, input_signature=[tf.TensorSpec([None, 2])])
+    np.testing.assert_allclose(log_prob(x), glow.log_prob(x), rtol=1e-5)
+    np.testing.assert_allclose(log_prob(x[:1]), glow.log_prob(x)[:1], rtol=1e-5)
+
+
+def test_float64_flows(float64):
+    flow = Flow(CONFIGS["glow"])
+    flow.compile("adam", jit_compile=False)
+    x, _ = _data()
+    logs = flow.fit(x, batch_size=32, verbose=0).history
+    assert flow.log_prob(x).dtype == flow.sample(3).dtype == tf.float64
+    assert np.isfinite(logs["loss"][0])
+    np.testing.assert_allclose(flow.to_data(flow.to_latent(x)), x, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda flow, _: flow.log_prob(np.zeros([3, 4])),
+            r"`x` of 'plain' must have shape \('batch', 2\), got \(3, 4\)",
+        ),
+        (
+            lambda flow, _: flow.to_latent(np.zeros([2])),
+            r"`x` of 'plain' must have shape \('batch', 2\), got \(2,\)",
+        ),
+        (
+            lambda flow, _: flow.to_data(np.zeros([3, 1])),
+            r"`z` of 'plain' must have shape \('batch', 2\), got \(3, 1\)",
+        ),
+        (
+            lambda flow, _: flow.log_prob(np.zeros([3, 2]), np.zeros([3, 1])),
+            r"`condition` of 'plain' must be None, got shape \(3, 1\)",
+        ),
+        (
+            lambda flow, _: tf.function(flow.log_prob)(tf.zeros([3, 2]), tf.zeros([3, 1])),
+            r"`condition` of 'plain' must be None, got shape \(3, 1\)",
+        ),
+        (
+            lambda _, flow: flow.log_prob(np.zeros([3, 2])),
+            r"`condition` of 'conditional' must be given, with shape \('batch', 1\), got None",
+        ),
+        (
+            lambda _, flow: flow.sample(3),
+            r"`condition` of 'conditional' must be given, with shape \('batch', 1\), got None",
+        ),
+        (
+            lambda _, flow: flow.log_prob(np.zeros([3, 2]), np.zeros([3, 2])),
+            r"`condition` of 'conditional' must have shape \('batch', 1\), got \(3, 2\)",
+        ),
+        (
+            lambda flow, _: flow.set_statistics([0.0, 0.0], [1.0, -1.0]),
+            r"`scale` must be positive, got \[ 1. -1.\]",
+        ),
+    ],
+)
+def test_errors_name_argument_rule_and_value(call, message):
+    plain, conditional = (
+        Flow(CONFIGS["maf"], name="plain"),
+        Flow(CONFIGS["conditional_maf"], name="conditional"),
+    )
+    with pytest.raises(ValueError, match=message):
+        call(plain, conditional)
+
+
+def test_load_flow_refuses_what_is_no_flow(tmp_path):
+    with pytest.raises(
+        ValueError, match="`path` must be an existing .keras file, got .*none.keras"
+    ):
+        load_flow(tmp_path / "none.keras")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="`path` must hold a Flow, got a Sequential in"):
+        load_flow(tmp_path / "other.keras")
