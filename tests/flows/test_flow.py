@@ -343,3 +343,29 @@ def test_load_flow_refuses_what_is_no_flow(tmp_path):
     model.save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="`path` must hold a Flow, got a Sequential in"):
         load_flow(tmp_path / "other.keras")
+
+
+def test_condition_statistics_put_conditions_into_units(tmp_path):
+    config = MAFConfig(dims=3, num_steps=1, condition_dims=2)
+    raw, standardized = Flow(config), Flow(config)
+    random = np.random.RandomState(0)
+    for a, b in zip(raw.trainable_variables, standardized.trainable_variables, strict=True):
+        a.assign(a + 0.3 * random.normal(size=a.shape))
+        b.assign(a)
+    raw.set_condition_statistics([3.0, -1.0], [2.0, 0.5])
+    x = random.normal(size=(4, 3))
+    condition = random.normal(size=(4, 2))
+    in_units = condition * [2.0, 0.5] + [3.0, -1.0]
+    expected = standardized.log_prob(x, condition)
+    np.testing.assert_allclose(raw.log_prob(x, in_units), expected, rtol=1e-4)
+    z = raw.to_latent(x, in_units)
+    np.testing.assert_allclose(raw.to_data(tf.identity(z), in_units), x, atol=1e-4)
+    raw.save(tmp_path / "flow.keras")
+    loaded = load_flow(tmp_path / "flow.keras")
+    np.testing.assert_array_equal(loaded.log_prob(x, in_units), raw.log_prob(x, in_units))
+
+
+def test_condition_statistics_need_a_condition():
+    flow = Flow(MAFConfig(dims=3))
+    with pytest.raises(ValueError, match="must take a condition"):
+        flow.set_condition_statistics([0.0], [1.0])

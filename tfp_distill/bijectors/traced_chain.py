@@ -63,6 +63,8 @@ class TracedChain(KerasBijector):
     Args:
       bijectors: at least one; `KerasBijector`s (nested chains too), `tfb.Invert`s of them, and any
         other `tfb.Bijector` that has no trainable variables of its own.
+      condition_bijector: maps the condition, in its normalizing direction, before any bijector
+        sees it: `Standardize`, so that conditions come in the user's units.
       event_ndims: rank of one event.
       name: name of the bijector.
 
@@ -75,6 +77,7 @@ class TracedChain(KerasBijector):
         self,
         bijectors: Sequence[tfb.Bijector],
         *,
+        condition_bijector: KerasBijector | None = None,
         event_ndims: int = 1,
         name: str = "traced_chain",
     ) -> None:
@@ -88,7 +91,8 @@ class TracedChain(KerasBijector):
                     f"with {len(bijector.trainable_variables)} trainable tf.Variables."
                 )
         self._bijectors = self._no_dependency(tuple(bijectors))
-        found = [b for b in keras_bijectors if b is not None]
+        self._condition_bijector = condition_bijector
+        found = [b for b in (*keras_bijectors, condition_bijector) if b is not None]
         super().__init__(
             [layer for b in found for layer in b.keras_layers],
             event_ndims=event_ndims,
@@ -101,6 +105,11 @@ class TracedChain(KerasBijector):
     def bijectors(self) -> tuple[tfb.Bijector, ...]:
         """The bijectors, the one next to the data first."""
         return self._bijectors
+
+    @property
+    def condition_bijector(self) -> KerasBijector | None:
+        """What maps the condition before any bijector sees it."""
+        return self._condition_bijector
 
     def trace(
         self,
@@ -121,6 +130,7 @@ class TracedChain(KerasBijector):
         Returns:
           A `Trace` with one latent and one log-determinant per bijector.
         """
+        condition = self._map(condition)
         latents, ildjs = [], []
         for index, bijector in enumerate(self._bijectors):
             x, ildj = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
@@ -132,6 +142,7 @@ class TracedChain(KerasBijector):
 
     def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Initialises every bijector from the data as it arrives there, from the data's end on."""
+        condition = self._map(condition)
         for bijector in self._bijectors:
             if isinstance(bijector, KerasBijector):
                 x = bijector.initialize(x, condition)
@@ -144,11 +155,17 @@ class TracedChain(KerasBijector):
         return trace.latents[-1], trace.ildj
 
     def _forward_and_fldj(self, z, condition):
+        condition = self._map(condition)
         fldjs = []
         for bijector in reversed(self._bijectors):
             z, fldj = forward_and_fldj(bijector, z, condition, event_ndims=self.event_ndims)
             fldjs.append(fldj)
         return z, tf.add_n(fldjs)
+
+    def _map(self, condition):
+        if condition is None or self._condition_bijector is None:
+            return condition
+        return self._condition_bijector.inverse_and_ildj(condition)[0]
 
 
 def _keras_bijector(bijector: tfb.Bijector) -> KerasBijector | None:

@@ -271,7 +271,7 @@ class FlowDistiller(PartwiseModel):
         self._active = active
 
     def _sample_teacher(self, n: int) -> tf.Tensor:
-        z = tf.random.stateless_normal([n, self.student.latent_dims], [0, self._seed])
+        z = StepRandom(self.seed, 0).normal(n, self.student.latent_dims)
         return self._teacher.to_data_and_fldj(z)[0]
 
 

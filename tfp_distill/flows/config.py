@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from tfp_distill.bijectors import TracedChain
+import tensorflow_probability as tfp
+
+from tfp_distill.bijectors import Standardize, TracedChain
 
 __all__ = ["FlowConfig", "check_at_least"]
 
@@ -28,6 +31,15 @@ class FlowConfig(abc.ABC):
     @abc.abstractmethod
     def build_bijector(self) -> TracedChain:
         """Builds the flow: `bijectors[0]` standardises the data, then one bijector a step."""
+
+    def _standardized(
+        self, steps: Sequence[tfp.bijectors.Bijector], *, dims: int, name: str
+    ) -> TracedChain:
+        """Returns the chain of `Standardize` and the steps, which standardises conditions too."""
+        condition = None
+        if self.condition_dims:
+            condition = Standardize(self.condition_dims, name="standardize_condition")
+        return TracedChain([Standardize(dims), *steps], condition_bijector=condition, name=name)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the fields, for Keras serialisation."""

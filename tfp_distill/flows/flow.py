@@ -92,6 +92,16 @@ class Flow(PartwiseModel):
         """Sets the mean and scale that standardise the data, see `Standardize.set_statistics`."""
         self.standardize.set_statistics(mean, scale)
 
+    def set_condition_statistics(self, mean: np.ndarray, scale: np.ndarray) -> None:
+        """Sets the mean and scale `[C]` that standardise the condition.
+
+        Raises:
+          ValueError: if the flow takes no condition, or a shape or value breaks a rule.
+        """
+        if self._bijector.condition_bijector is None:
+            raise ValueError(f"`{self.name}` must take a condition to have its statistics set.")
+        self._bijector.condition_bijector.set_statistics(mean, scale)
+
     @property
     def initialized(self) -> bool:
         """Whether data-dependent weights were initialised, here or before saving."""
@@ -150,9 +160,7 @@ class Flow(PartwiseModel):
         Returns:
           `[n, D]`, in the user's units.
         """
-        z = tf.random.stateless_normal(
-            [n, self.latent_dims], [0, seed], dtype=self.compute_dtype, alg="philox"
-        )
+        z = StepRandom(0, seed).normal(n, self.latent_dims, self.compute_dtype)
         return self.to_data(temperature * z, condition)
 
     def objective(

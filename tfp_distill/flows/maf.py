@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import MaskedAutoregressive, Standardize, TracedChain
+from tfp_distill.bijectors import MaskedAutoregressive, TracedChain
 from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
 from tfp_distill.flows.config import FlowConfig, check_at_least
 from tfp_distill.networks import MADE
@@ -72,7 +72,7 @@ class MAFConfig(FlowConfig):
         steps = [self._build_step(index) for index in range(self.num_steps)]
         if self.inverse_autoregressive:
             steps = [tfp.bijectors.Invert(step) for step in steps]
-        return TracedChain([Standardize(self.dims), *steps], name="maf")
+        return self._standardized(steps, dims=self.dims, name="maf")
 
     def _build_step(self, index: int) -> MaskedAutoregressive:
         made = MADE(

@@ -11,7 +11,6 @@ from tfp_distill.bijectors import (
     AdditiveCoupling,
     AffineCoupling,
     InvertibleLinear,
-    Standardize,
     TracedChain,
 )
 from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
@@ -75,7 +74,7 @@ class TabularGlowConfig(FlowConfig):
     def build_bijector(self) -> TracedChain:
         """Builds the chain: `Standardize`, then one `TracedChain` a step."""
         steps = [self._build_step(index) for index in range(self.num_steps)]
-        return TracedChain([Standardize(self.dims), *steps], name="tabular_glow")
+        return self._standardized(steps, dims=self.dims, name="tabular_glow")
 
     def _build_step(self, index: int) -> TracedChain:
         seed = 1000 * self.seed + 100 * index

@@ -25,11 +25,11 @@ class StepRandom(NamedTuple):
     """
 
     seed: int
-    step: tf.Tensor
+    step: tf.Tensor | int
     replica: tf.Tensor | int = 0
     num_replicas: int = 1
 
-    def normal(self, rows: tf.Tensor, dims: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    def normal(self, rows: tf.Tensor | int, dims: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
         """Returns this replica's `[rows, dims]` of standard-normal noise.
 
         Every call within a step returns the same numbers: latents are shared, not drawn twice.
