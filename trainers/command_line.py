@@ -40,7 +40,7 @@ def run(
 def usage_errors() -> Iterator[None]:
     """Turns `ValueError` and `OSError` inside the block into `app.UsageError`.
 
-    For the part of a script that reads what the user gave; what comes later is a defect if it fails.
+    For the part of a script that reads what the user gave; a later failure is a defect.
     """
     try:
         yield

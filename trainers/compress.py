@@ -25,6 +25,7 @@ def main(flag_values: flags.FlagValues) -> None:
     """Runs all stages."""
     with usage_errors():
         run_directory = open_run(flag_values)
+        run_directory.check_inputs()
     train_teacher(run_directory)
     for method in run_directory.recipe.students:
         train_student(run_directory, method)

@@ -19,8 +19,11 @@ def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
     with usage_errors():
         run_directory = open_run(flag_values)
+        run_directory.check_inputs()
         run_directory.load_flow("teacher")
-    train_student(run_directory, flag_values["method"].value)
+        method = flag_values["method"].value
+        run_directory.recipe.check_method(method)
+    train_student(run_directory, method)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -21,6 +21,7 @@ def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
     with usage_errors():
         run_directory = open_run(flag_values)
+        run_directory.check_inputs()
     if not run_directory.trained():
         raise app.UsageError(f"`run_dir` must hold a trained model, got {run_directory.path}.")
     evaluate(run_directory, command=shlex.join(sys.argv))

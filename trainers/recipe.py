@@ -100,6 +100,9 @@ class Recipe:
         for minimum, names in at_least.items():
             for name in names:
                 self._check(name, f"at least {minimum}", getattr(self, name) >= minimum)
+        for name in ("teacher_training_steps", "student_training_steps"):
+            rule = f"a multiple of `report_steps` ({self.report_steps})"
+            self._check(name, rule, getattr(self, name) % self.report_steps == 0)
         for name in ("teacher_learning_rate", "student_learning_rate", "clip_norm"):
             self._check(name, "positive", getattr(self, name) > 0)
         for name in ("synthesized_start", "fade_out"):
@@ -120,6 +123,8 @@ class Recipe:
         self.teacher_config(dims=2, condition_dims=0)
         self.student_config(dims=2, condition_dims=0)
         self.losses("skd")
+        for method in self.students:
+            self.check_method(method)
 
     def _check(self, name: str, rule: str, is_legal: bool) -> None:
         if not is_legal:
@@ -149,6 +154,17 @@ class Recipe:
             "reverse_kl_loss": lambda: ReverseKLLoss(**drawn),
         }
         return tuple(made[name]() for name in _LOSSES[method])
+
+    def check_method(self, method: str) -> None:
+        """Raises `ValueError` if some step of a method would have nothing to minimise."""
+        nll_weight, *weights = self.weights(method)
+        if nll_weight:
+            return
+        rule = f"0 where `{method}_weights` gives the nll no weight"
+        self._check("fade_out", rule, self.fade_out == 0)
+        if method == "skd" and not weights[0]:
+            rule = "0 where `skd_weights` gives nothing but SKD a weight"
+            self._check("synthesized_start", rule, self.synthesized_start == 0)
 
     def weights(self, method: str) -> tuple[float, ...]:
         """Returns the weights of the nll and of the losses of a method."""

@@ -36,6 +36,16 @@ class RunDirectory:
     def data(self) -> FlowData:
         """The recipe's data, loaded once."""
         recipe = self.recipe
+        data = self._load_data()
+        if recipe.batch_size > len(data.train):
+            raise ValueError(
+                f"`batch_size` must be at most the {len(data.train):,} training rows, "
+                f"got {recipe.batch_size:,}."
+            )
+        return data
+
+    def _load_data(self) -> FlowData:
+        recipe = self.recipe
         data = load(
             recipe.data,
             data_dir=recipe.data_dir or None,
@@ -66,6 +76,29 @@ class RunDirectory:
         names = ("teacher", *METHODS)
         return tuple(n for n in names if (self.model_directory(n) / "flow.keras").is_file())
 
+    def check_inputs(self) -> None:
+        """Checks what the recipe names: the data, and the teacher if it was not taken over yet.
+
+        Raises:
+          ValueError: if one of them does not exist or does not fit.
+          OSError: if one of them cannot be read.
+        """
+        data, path = self.data, self.recipe.teacher_path
+        if not path or "teacher" in self.trained():
+            return
+        config = load_flow(path).config
+        condition = data.train_condition
+        expected = {
+            "event_shape": data.train.shape[1:],
+            "condition_dims": 0 if condition is None else condition.shape[1],
+        }
+        for name, value in expected.items():
+            if getattr(config, name) != value:
+                raise ValueError(
+                    f"`teacher_path` must hold a flow with {name} {value} as the data, "
+                    f"got {getattr(config, name)}."
+                )
+
     def load_flow(self, name: str) -> Flow:
         """Loads a trained model.
 
@@ -90,8 +123,8 @@ def open_run(flag_values: flags.FlagValues) -> RunDirectory:
     """Opens the run directory of the flags; a new one records the flags as its recipe.
 
     Raises:
-      ValueError: if `run_dir` is missing, the recipe breaks a rule, or a flag contradicts the recipe
-        that the directory holds.
+      ValueError: if `run_dir` is missing, the recipe breaks a rule, or a flag contradicts the
+        recipe that the directory holds.
     """
     if not flag_values["run_dir"].value:
         raise ValueError("`run_dir` must be given: the directory that holds the run.")
@@ -99,7 +132,7 @@ def open_run(flag_values: flags.FlagValues) -> RunDirectory:
     recorded = path / _RECIPE
     if not recorded.is_file():
         run = RunDirectory(path, recipe_from_flags(flag_values))
-        run.data  # noqa: B018 (a recipe whose data cannot be loaded is not recorded)
+        run.check_inputs()  # A recipe that cannot be carried out is not recorded.
         path.mkdir(parents=True, exist_ok=True)
         run.recipe.write(recorded)
         return run

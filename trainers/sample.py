@@ -27,6 +27,7 @@ def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
     with usage_errors():
         run_directory = open_run(flag_values)
+        run_directory.check_inputs()
         number, temperature = (flag_values[n].value for n in ("num_samples", "sample_temperature"))
         if number < 1:
             raise ValueError(f"`num_samples` must be at least 1, got {number}.")

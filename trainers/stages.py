@@ -26,7 +26,7 @@ from tfp_distill.evaluation import (
     write_results_json,
 )
 from tfp_distill.export import export_flow
-from tfp_distill.flows import Flow, FlowConfig, load_flow
+from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.training import PartwiseModel
 
 from .fitting import execution_steps, fit_flow, read_record
@@ -44,7 +44,9 @@ def train_teacher(run: RunDirectory) -> None:
     recipe = run.recipe
     directory = run.model_directory("teacher")
     if recipe.teacher_path:
-        _check_teacher(load_flow(recipe.teacher_path), run)
+        if "teacher" in run.trained():
+            print("teacher: already taken over", flush=True)
+            return
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(recipe.teacher_path, directory / "flow.keras")
         return
@@ -200,18 +202,9 @@ def _new_flow(run: RunDirectory, config: FlowConfig, name: str) -> Flow:
     flow = Flow(config, seed=run.recipe.seed, name=name)
     statistics = run.data.statistics
     flow.set_statistics(statistics.mean, statistics.scale)
+    if conditions := run.data.condition_statistics:
+        flow.set_condition_statistics(conditions.mean, conditions.scale)
     return flow
-
-
-def _check_teacher(teacher: Flow, run: RunDirectory) -> None:
-    expected = _config(run, "teacher")
-    got = teacher.config
-    for name in ("event_shape", "condition_dims"):
-        if getattr(got, name) != getattr(expected, name):
-            raise ValueError(
-                f"`teacher_path` must hold a flow with {name} {getattr(expected, name)} as the "
-                f"data, got {getattr(got, name)}."
-            )
 
 
 def _optimizer(recipe: Recipe, learning_rate: float, steps: int) -> keras.optimizers.Optimizer:

@@ -18,6 +18,7 @@ def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
     with usage_errors():
         run_directory = open_run(flag_values)
+        run_directory.check_inputs()
     if flag_values["model"].value == "teacher":
         train_teacher(run_directory)
     else:
