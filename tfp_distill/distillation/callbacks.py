@@ -124,7 +124,7 @@ class SynthesizedLossGate(_DistillerCallback):
 
     def _set(self, *, open_now: bool) -> None:
         weight = self._weight if open_now else 0.0
-        if self.model.loss_weights[self._loss_name] != weight:
+        if bool(self.model.loss_weights[self._loss_name]) != bool(weight):
             self.model.set_loss_weights({self._loss_name: weight})
 
 

@@ -1,0 +1,96 @@
+"""Every command and every snippet of the README runs."""
+
+import importlib
+import pathlib
+import re
+import shlex
+
+import pytest
+from absl import flags
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+SCRIPTS = {
+    "tfp-distill": "compress",
+    "tfp-distill-train": "train",
+    "tfp-distill-distill": "distill",
+    "tfp-distill-evaluate": "evaluate",
+    "tfp-distill-sample": "sample",
+    "tfp-distill-export": "export",
+}
+# So that a recipe runs in seconds: two steps on the embedded data.
+SHORT = (
+    "--teacher_training_steps=2",
+    "--student_training_steps=2",
+    "--report_steps=1",
+    "--batch_size=64",
+    "--teacher_width=8",
+)
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    """Returns the commands of our own scripts, those within longer lines too."""
+    lines = "\n".join(blocks("shell")).splitlines()
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part.replace(".venv/bin/", "") for part in parts if "bin/tfp-" in part or part[:4] == "tfp-"]
+
+
+@pytest.fixture
+def empty_directory(tmp_path, monkeypatch):
+    (tmp_path / "flags").symlink_to(REPOSITORY / "flags")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_snippets(empty_directory):
+    namespace = {}
+    snippets = blocks("python")
+    assert len(snippets) >= 6
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), namespace)
+    assert namespace["teacher"].step == 200
+    assert namespace["distiller"].step == 100
+    assert namespace["x"].shape == (3, 6)
+
+
+def run(command, extra):
+    script, *arguments = shlex.split(command)
+    module = importlib.import_module(f"trainers.{SCRIPTS[script]}")
+    values = flags.FlagValues()
+    module.define_flags(values)
+    flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    values([script, *arguments, *extra])
+    module.main(values)
+
+
+def test_commands(empty_directory):
+    all_commands = commands()
+    assert {shlex.split(command)[0] for command in all_commands} == set(SCRIPTS)
+    new_runs = set()
+    for command in all_commands:
+        run_dir = re.search(r"--run_dir=(\S+)", command).group(1)
+        extra = () if run_dir in new_runs else SHORT
+        if "flagfile" in command:
+            extra = (*extra, "--data=embedded")
+        run(command, extra)
+        new_runs.add(run_dir)
+    for run_dir in ("runs/embedded", "runs/power_glow"):
+        directory = empty_directory / run_dir
+        assert (directory / "report.html").is_file()
+        assert (directory / "results.json").is_file()
+        assert (directory / "saved_model" / "saved_model.pb").is_file()
+    assert len((empty_directory / "samples.csv").read_text().splitlines()) == 1001
+    assert (empty_directory / "runs/mine/ilkd/flow.keras").is_file()
+
+
+def test_setup_commands_use_what_the_project_has():
+    setup = "\n".join(blocks("shell"))
+    pyproject = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    assert "pip install -e '.[test]'" in setup
+    assert re.search(r"^test = \[", pyproject, flags=re.MULTILINE)
+    for script, module in SCRIPTS.items():
+        assert f'{script} = "tfp_distill.trainers.{module}:console"' in pyproject

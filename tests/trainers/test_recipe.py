@@ -1,0 +1,163 @@
+"""Tests of recipes: their rules, their flags, their files."""
+
+import dataclasses
+
+import pytest
+from absl import flags
+from jobs import parse
+
+from tfp_distill.distillation import (
+    ForwardKLLoss,
+    IntermediateLatentLoss,
+    LatentLoss,
+    ReverseKLLoss,
+    SynthesizedLoss,
+)
+from tfp_distill.flows import MAFConfig, TabularGlowConfig
+from trainers.recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
+
+RULES = [
+    (dict(teacher_training_steps=0), "`teacher_training_steps` must be at least 1, got 0"),
+    (dict(student_training_steps=-1), "`student_training_steps` must be at least 1, got -1"),
+    (dict(batch_size=0), "`batch_size` must be at least 1, got 0"),
+    (dict(report_steps=0), "`report_steps` must be at least 1, got 0"),
+    (dict(train_rows=-1), "`train_rows` must be at least 0, got -1"),
+    (dict(seed=-1), "`seed` must be at least 0, got -1"),
+    (dict(warmup_steps=-1), "`warmup_steps` must be at least 0, got -1"),
+    (dict(weight_decay=-0.1), "`weight_decay` must be at least 0, got -0.1"),
+    (
+        dict(teacher_training_steps=100, report_steps=30),
+        r"`teacher_training_steps` must be a multiple of `report_steps` \(30\), got 100",
+    ),
+    (
+        dict(student_training_steps=10),
+        r"`student_training_steps` must be a multiple of `report_steps` \(250\), got 10",
+    ),
+    (dict(teacher_learning_rate=0.0), "`teacher_learning_rate` must be positive, got 0.0"),
+    (dict(student_learning_rate=-1.0), "`student_learning_rate` must be positive, got -1.0"),
+    (dict(clip_norm=float("nan")), "`clip_norm` must be positive, got nan"),
+    (dict(synthesized_start=1.5), "`synthesized_start` must be between 0 and 1, got 1.5"),
+    (dict(fade_out=-0.5), "`fade_out` must be between 0 and 1, got -0.5"),
+    (dict(ema_momentum=1.0), "`ema_momentum` must be at least 0 and less than 1, got 1.0"),
+    (dict(teacher_architecture="nvp"), "`teacher_architecture` must be one of glow, maf, iaf, got"),
+    (dict(student_architecture=""), "`student_architecture` must be one of glow, maf, iaf, got ''"),
+    (dict(students=()), r"`students` must be different names out of student, lkd, .*, got \(\)"),
+    (dict(students=("lkd", "lkd")), r"different names out of .*, got \('lkd', 'lkd'\)"),
+    (dict(students=("kd",)), r"different names out of .*, got \('kd',\)"),
+    (dict(lkd_weights=(1.0,)), r"`lkd_weights` must be 2 numbers, none negative .* got \(1.0,\)"),
+    (dict(skd_weights=(1.0, 1.0)), "`skd_weights` must be 3 numbers"),
+    (dict(ilkd_weights=(1.0, -1.0)), "`ilkd_weights` must be 2 numbers, none negative"),
+    (dict(reverse_kl_weights=(0.0, 0.0)), "`reverse_kl_weights` must be 2 numbers, .* not all 0"),
+    (dict(forward_kl_weights=()), r"`forward_kl_weights` must be 2 numbers, .* got \(\)"),
+    (dict(teacher_depth=0), "`num_steps` must be an integer of at least 1, got 0"),
+    (dict(student_width=0), "`hidden_units` must be an integer of at least 1, got 0"),
+    (dict(distance="cosine"), "`distance` must be one of l1, l2, huber, got 'cosine'"),
+    (dict(synthesized_space="h"), '`space` must be "data" or "latent", got \'h\''),
+    (dict(temperature=0.0), "`temperature` must be positive, got 0.0"),
+    (
+        dict(students=("forward_kl",), fade_out=0.5),
+        "`fade_out` must be 0 where `forward_kl_weights` gives the nll no weight, got 0.5",
+    ),
+    (
+        dict(skd_weights=(0.0, 0.0, 1.0)),
+        "`synthesized_start` must be 0 where `skd_weights` gives nothing but SKD a weight, got 0.2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), RULES)
+def test_every_rule_names_its_value(values, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**values)
+
+
+def test_values_at_the_edge_are_legal():
+    Recipe(synthesized_start=1.0, fade_out=1.0, ema_momentum=0.0, warmup_steps=0)
+    Recipe(skd_weights=(0.0, 0.0, 1.0), synthesized_start=0.0)
+    Recipe(skd_weights=(0.0, 1.0, 1.0))
+    Recipe(fade_out=0.5)  # The methods without nll are not among its students,
+    with pytest.raises(ValueError, match="`fade_out` must be 0 where `reverse_kl_weights`"):
+        Recipe(fade_out=0.5).check_method("reverse_kl")  # but can be asked for.
+
+
+def test_losses_and_weights_of_the_methods():
+    recipe = Recipe(distance="l2", temperature=0.7, synthesized_space="latent")
+    latent, drawn = dict(distance="l2"), dict(temperature=0.7)
+    expected = {
+        "student": ((), (1.0,)),
+        "lkd": ((LatentLoss(**latent),), (0.9, 0.1)),
+        "ilkd": ((IntermediateLatentLoss(**latent),), (0.9, 0.1)),
+        "skd": (
+            (
+                IntermediateLatentLoss(**latent),
+                SynthesizedLoss(**latent, **drawn, space="latent"),
+            ),
+            (0.85, 0.075, 0.075),
+        ),
+        "forward_kl": ((ForwardKLLoss(**drawn),), (0.0, 1.0)),
+        "reverse_kl": ((ReverseKLLoss(**drawn),), (0.0, 1.0)),
+    }
+    assert tuple(expected) == METHODS
+    for method, (losses, weights) in expected.items():
+        assert recipe.losses(method) == losses
+        assert recipe.weights(method) == weights
+
+
+def test_architectures():
+    recipe = Recipe(student_architecture="iaf", student_depth=2, student_width=7, seed=3)
+    assert recipe.student_config(dims=4, condition_dims=1) == MAFConfig(
+        4, num_steps=2, hidden_units=7, inverse_autoregressive=True, condition_dims=1, seed=3
+    )
+    assert recipe.teacher_config(dims=4, condition_dims=0) == TabularGlowConfig(
+        4, num_steps=5, hidden_units=64, seed=3
+    )
+
+
+def test_flags_are_the_fields_and_their_defaults():
+    assert recipe_from_flags(parse(define_recipe_flags)) == Recipe()
+    flag_values = parse(
+        define_recipe_flags,
+        "--students=skd,student",
+        "--skd_weights=1,0.5,0.25",
+        "--condition_columns=a,b",
+        "--seed=4",
+        "--temperature=0.5",
+    )
+    assert recipe_from_flags(flag_values) == Recipe(
+        students=("skd", "student"),
+        skd_weights=(1.0, 0.5, 0.25),
+        condition_columns=("a", "b"),
+        seed=4,
+        temperature=0.5,
+    )
+    for field in dataclasses.fields(Recipe):
+        assert flag_values[field.name].help == field.metadata["help"]
+
+
+def test_flags_that_were_not_given_leave_a_base_alone():
+    base = Recipe(seed=7, student_depth=2)
+    assert recipe_from_flags(parse(define_recipe_flags), base=base) == base
+    changed = recipe_from_flags(parse(define_recipe_flags, "--student_depth=3"), base=base)
+    assert changed == Recipe(seed=7, student_depth=3)
+
+
+@pytest.mark.parametrize(
+    ("argument", "error", "message"),
+    [
+        ("--skd_weights=1,x,2", ValueError, "`skd_weights` must be numbers, got '1,x,2'"),
+        ("--batch_size=1.5", flags.Error, "batch_size"),
+        ("--student_learning_rate=fast", flags.Error, "student_learning_rate"),
+        ("--nonsense=1", flags.Error, "nonsense"),
+    ],
+)
+def test_wrong_flags(argument, error, message):
+    with pytest.raises(error, match=message):
+        recipe_from_flags(parse(define_recipe_flags, argument))
+
+
+def test_a_written_recipe_is_read_as_it_was(tmp_path):
+    recipe = Recipe(
+        condition_columns=("a",), lkd_weights=(0.5, 0.25), data="x.csv", students=METHODS
+    )
+    recipe.write(tmp_path / "recipe.json")
+    assert Recipe.read(tmp_path / "recipe.json") == recipe
