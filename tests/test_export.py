@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tfp_distill import Flow, MAFConfig, TabularGlowConfig
-from tfp_distill.flows import interpolate
 from tfp_distill.export import export_flow
+from tfp_distill.flows import interpolate
 
 SMALL = dict(num_steps=2, hidden_units=8, num_hidden_layers=1)
 CONFIGS = {

@@ -36,7 +36,8 @@ def commands():
     """Returns the commands of our own scripts, those within longer lines too."""
     lines = "\n".join(blocks("shell")).splitlines()
     parts = [part.strip() for line in lines for part in line.split("&&")]
-    return [part.replace(".venv/bin/", "") for part in parts if "bin/tfp-" in part or part[:4] == "tfp-"]
+    parts = [part.removeprefix(".venv/bin/") for part in parts]
+    return [part for part in parts if part.startswith("tfp-")]
 
 
 @pytest.fixture

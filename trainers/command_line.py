@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 __all__ = ["run", "usage_errors"]
 
@@ -23,7 +23,13 @@ def run(
       main: the script.
       define_flags: defines the script's flags.
     """
+    known = set(flags.FLAGS)
     define_flags(flags.FLAGS)
+    # `--help` shows the flags and the docstring of the module that is run.
+    for name in set(flags.FLAGS) - known:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
+    logging.set_verbosity(logging.WARNING)
 
     def guarded(argv: Sequence[str]) -> None:
         try:

@@ -34,9 +34,14 @@ def main(flag_values: flags.FlagValues) -> None:
     print(f"report: {run_directory.path / 'report.html'}")
 
 
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines the flags of this script."""
+    define_run_flags(flag_values)
+
+
 def console() -> None:
     """Entry point of the console script."""
-    run(main, define_run_flags)
+    run(main, define_flags)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,6 @@ def rows(n: int, dims: int = 3) -> np.ndarray:
     return np.arange(n * dims, dtype=np.float32).reshape(n, dims) / dims
 
 
-def two_cpus() -> tf.distribute.Strategy:
-    """A strategy over two devices, or over one where the process was not set up with two."""
-    return tf.distribute.MirroredStrategy(
-        [device.name for device in tf.config.list_logical_devices("CPU")[:2]]
-    )
-
-
 def places(batches: tf.data.Dataset, num_batches: int) -> np.ndarray:
     return np.stack([batch[:, 0] for batch in batches.take(num_batches).as_numpy_iterator()])
 
@@ -136,9 +129,9 @@ def test_errors_of_evaluation():
         evaluation_batches(rows(10), 5, condition=rows(5))
 
 
-def test_fit_under_a_strategy(capfd):
+def test_fit_under_a_strategy(capfd, two_replicas):
     x = rows(64)
-    with two_cpus().scope():
+    with two_replicas.scope():
         model = keras.Sequential([keras.Input([3]), keras.layers.Dense(1)])
         model.compile("sgd", "mse")
     capfd.readouterr()
@@ -155,8 +148,8 @@ def test_fit_under_a_strategy(capfd):
     assert "shard" not in captured.err.lower()
 
 
-def test_a_strategy_splits_the_global_batch():
-    strategy = two_cpus()
+def test_a_strategy_splits_the_global_batch(two_replicas):
+    strategy = two_replicas
     x = rows(64)
     distributed = iter(strategy.experimental_distribute_dataset(training_batches(x, 16)))
     expected = list(training_batches(x, 16).take(3).as_numpy_iterator())

@@ -18,7 +18,7 @@ def _run(script, *arguments, cwd):
     process = subprocess.run(
         [sys.executable, "-m", f"trainers.{script}", *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
         timeout=120,

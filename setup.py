@@ -1,0 +1,28 @@
+"""Which packages an installation has; everything else is in pyproject.toml.
+
+`trainers/` and `flags/` are installed below `tfp_distill`, its only top-level name.
+"""
+
+from setuptools import setup
+
+setup(
+    packages=[
+        "tfp_distill",
+        "tfp_distill.bijectors",
+        "tfp_distill.data",
+        "tfp_distill.data.embedded",
+        "tfp_distill.data.tabular",
+        "tfp_distill.distillation",
+        "tfp_distill.evaluation",
+        "tfp_distill.flags",
+        "tfp_distill.flows",
+        "tfp_distill.networks",
+        "tfp_distill.trainers",
+        "tfp_distill.training",
+    ],
+    package_dir={"tfp_distill.flags": "flags", "tfp_distill.trainers": "trainers"},
+    package_data={
+        "tfp_distill.data.embedded": ["ATTRIBUTION.md", "power_100k.npz"],
+        "tfp_distill.flags": ["*.flags"],
+    },
+)
