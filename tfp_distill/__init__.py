@@ -11,6 +11,7 @@ from tfp_distill.distillation import (
     ReverseKLLoss,
     SynthesizedLoss,
     SynthesizedLossGate,
+    align_with_teacher,
 )
 from tfp_distill.export import export_flow
 from tfp_distill.flows import (
@@ -36,6 +37,7 @@ __all__ = [
     "SynthesizedLoss",
     "SynthesizedLossGate",
     "TabularGlowConfig",
+    "align_with_teacher",
     "export_flow",
     "interpolate",
     "load_flow",

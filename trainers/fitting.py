@@ -20,7 +20,7 @@ from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.flows import Flow
 from tfp_distill.training import PartwiseModel, averaged_weights
 
-__all__ = ["TrainingRecord", "fit_flow", "read_record"]
+__all__ = ["TrainingRecord", "execution_steps", "fit_flow", "initial_rows", "read_record"]
 
 _RECORD = "progress.json"
 _LARGEST_EXECUTION = 50
@@ -103,9 +103,8 @@ def fit_flow(
         model.load_weights(directory / record.checkpoint)
         print(f"{directory.name}: goes on after {record.steps:,} steps", flush=True)
     else:
-        condition = data.train_condition
-        first_conditions = None if condition is None else condition[:_INITIAL_ROWS]
-        model.initialize(data.train[:_INITIAL_ROWS], first_conditions)
+        if not model.initialized:
+            model.initialize(*initial_rows(data))
     batches = training_batches(
         data.train, batch_size, condition=data.train_condition, seed=seed, start_step=record.steps
     )
@@ -119,6 +118,12 @@ def fit_flow(
         verbose=0,
     )
     return reporter.record
+
+
+def initial_rows(data: FlowData) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the rows, and their conditions, that data-dependent weights are initialised from."""
+    condition = data.train_condition
+    return data.train[:_INITIAL_ROWS], None if condition is None else condition[:_INITIAL_ROWS]
 
 
 def execution_steps(report_steps: int) -> int:

@@ -33,6 +33,7 @@ _LOSSES = {
     "reverse_kl": ("reverse_kl_loss",),
 }
 METHODS = tuple(_LOSSES)
+_HINTS = ("lkd", "ilkd", "skd")
 
 
 def _field(default: Any, help_text: str) -> Any:
@@ -79,17 +80,20 @@ class Recipe:
     weight_decay: float = _field(0.0, "Decoupled weight decay (AdamW).")
     report_steps: int = _field(250, "Steps between two measurements on validation data.")
 
-    lkd_weights: tuple[float, ...] = _field((0.9, 0.1), "Weights of nll, LKD.")
-    ilkd_weights: tuple[float, ...] = _field((0.9, 0.1), "Weights of nll, ILKD.")
-    skd_weights: tuple[float, ...] = _field((0.85, 0.075, 0.075), "Weights of nll, ILKD, SKD.")
+    lkd_weights: tuple[float, ...] = _field((1.0, 0.5), "Weights of nll, LKD.")
+    ilkd_weights: tuple[float, ...] = _field((1.0, 0.5), "Weights of nll, ILKD.")
+    skd_weights: tuple[float, ...] = _field((1.0, 0.5, 0.05), "Weights of nll, ILKD, SKD.")
     forward_kl_weights: tuple[float, ...] = _field((0.0, 1.0), "Weights of nll, forward KL.")
     reverse_kl_weights: tuple[float, ...] = _field((0.0, 1.0), "Weights of nll, reverse KL.")
+    aligned_start: bool = _field(
+        True, "Whether Glow students of LKD, ILKD and SKD start in the teacher's frame."
+    )
     distance: str = _field("l1", "Distance of latents and samples: l1, l2 or huber.")
     synthesized_space: str = _field("data", "Where SKD compares: data or latent.")
-    synthesized_start: float = _field(0.2, "Part of the training after which SKD starts.")
+    synthesized_start: float = _field(0.1, "Part of the training after which SKD starts.")
     temperature: float = _field(1.0, "Standard deviation of the latents that are shared.")
     fade_out: float = _field(
-        0.0, "Part of the training in which distillation fades to 0; 0: never."
+        0.3, "Part of the training in which LKD, ILKD and SKD fade to 0; 0: they stay."
     )
 
     def __post_init__(self) -> None:
@@ -155,13 +159,25 @@ class Recipe:
         }
         return tuple(made[name]() for name in _LOSSES[method])
 
+    def starts_aligned(self, method: str) -> bool:
+        """Returns whether a student of this method starts in the teacher's frame."""
+        is_glow = self.student_architecture == "glow"
+        return self.aligned_start and method in _HINTS and is_glow
+
+    def fades_out(self, method: str) -> bool:
+        """Returns whether the weights of the distillation losses of this method go to 0."""
+        return self.fade_out > 0 and method in _HINTS
+
     def check_method(self, method: str) -> None:
-        """Raises `ValueError` if some step of a method would have nothing to minimise."""
+        """Raises `ValueError` if a method would have nothing to minimise, or SKD no step."""
         nll_weight, *weights = self.weights(method)
+        if method == "skd" and self.fades_out(method):
+            rule = f"less than `fade_out` ({self.fade_out})"
+            self._check("synthesized_start", rule, self.synthesized_start < self.fade_out)
         if nll_weight:
             return
         rule = f"0 where `{method}_weights` gives the nll no weight"
-        self._check("fade_out", rule, self.fade_out == 0)
+        self._check("fade_out", rule, not self.fades_out(method))
         if method == "skd" and not weights[0]:
             rule = "0 where `skd_weights` gives nothing but SKD a weight"
             self._check("synthesized_start", rule, self.synthesized_start == 0)
@@ -204,6 +220,7 @@ def define_recipe_flags(flag_values: flags.FlagValues) -> None:
             continue
         define = {
             str: flags.DEFINE_string,
+            bool: flags.DEFINE_boolean,
             int: flags.DEFINE_integer,
             float: flags.DEFINE_float,
         }[type(field.default)]

@@ -13,6 +13,7 @@ from tfp_distill.distillation import (
     FlowDistiller,
     LossWeightSchedule,
     SynthesizedLossGate,
+    align_with_teacher,
 )
 from tfp_distill.evaluation import (
     LearningCurve,
@@ -29,7 +30,7 @@ from tfp_distill.export import export_flow
 from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.training import PartwiseModel
 
-from .fitting import execution_steps, fit_flow, read_record
+from .fitting import execution_steps, fit_flow, initial_rows, read_record
 from .recipe import Recipe
 from .run_directory import RunDirectory
 
@@ -73,8 +74,10 @@ def train_student(run: RunDirectory, method: str) -> None:
     if losses := recipe.losses(method):
         nll_weight, *weights = recipe.weights(method)
         teacher = run.load_flow("teacher")
+        if recipe.starts_aligned(method):
+            align_with_teacher(student, teacher, *initial_rows(run.data))
         model = FlowDistiller(student, teacher, losses, weights, nll_weight, seed=recipe.seed)
-        callbacks = _distillation_callbacks(recipe, model, steps)
+        callbacks = _distillation_callbacks(recipe, method, model, steps)
         data = run.data
         conditions = data.validation_condition
         monitor = DistillationMonitor(
@@ -226,12 +229,12 @@ def _optimizer(recipe: Recipe, learning_rate: float, steps: int) -> keras.optimi
 
 
 def _distillation_callbacks(
-    recipe: Recipe, distiller: FlowDistiller, steps: int
+    recipe: Recipe, method: str, distiller: FlowDistiller, steps: int
 ) -> list[keras.callbacks.Callback]:
     weights = distiller.initial_loss_weights
     names = [loss.name for loss in distiller.distillation_losses]
     gated = "synthesized_loss" if "synthesized_loss" in names else None
-    if not recipe.fade_out:
+    if not recipe.fades_out(method):
         start = round(recipe.synthesized_start * steps)
         return [SynthesizedLossGate(open_at_step=start)] if gated and start else []
 

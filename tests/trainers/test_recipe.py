@@ -55,12 +55,16 @@ RULES = [
     (dict(synthesized_space="h"), '`space` must be "data" or "latent", got \'h\''),
     (dict(temperature=0.0), "`temperature` must be positive, got 0.0"),
     (
-        dict(students=("forward_kl",), fade_out=0.5),
-        "`fade_out` must be 0 where `forward_kl_weights` gives the nll no weight, got 0.5",
+        dict(students=("ilkd",), ilkd_weights=(0.0, 1.0), fade_out=0.5),
+        "`fade_out` must be 0 where `ilkd_weights` gives the nll no weight, got 0.5",
     ),
     (
-        dict(skd_weights=(0.0, 0.0, 1.0)),
-        "`synthesized_start` must be 0 where `skd_weights` gives nothing but SKD a weight, got 0.2",
+        dict(fade_out=0.2, synthesized_start=0.2),
+        r"`synthesized_start` must be less than `fade_out` \(0.2\), got 0.2",
+    ),
+    (
+        dict(skd_weights=(0.0, 0.0, 1.0), fade_out=0.0),
+        "`synthesized_start` must be 0 where `skd_weights` gives nothing but SKD a weight, got 0.1",
     ),
 ]
 
@@ -72,12 +76,10 @@ def test_every_rule_names_its_value(values, message):
 
 
 def test_values_at_the_edge_are_legal():
-    Recipe(synthesized_start=1.0, fade_out=1.0, ema_momentum=0.0, warmup_steps=0)
-    Recipe(skd_weights=(0.0, 0.0, 1.0), synthesized_start=0.0)
-    Recipe(skd_weights=(0.0, 1.0, 1.0))
-    Recipe(fade_out=0.5)  # The methods without nll are not among its students,
-    with pytest.raises(ValueError, match="`fade_out` must be 0 where `reverse_kl_weights`"):
-        Recipe(fade_out=0.5).check_method("reverse_kl")  # but can be asked for.
+    Recipe(synthesized_start=0.9, fade_out=1.0, ema_momentum=0.0, warmup_steps=0)
+    Recipe(skd_weights=(0.0, 0.0, 1.0), synthesized_start=0.0, fade_out=0.0)
+    Recipe(skd_weights=(0.0, 1.0, 1.0), fade_out=0.0)
+    Recipe(students=("forward_kl", "reverse_kl"))  # their weights do not fade
 
 
 def test_losses_and_weights_of_the_methods():

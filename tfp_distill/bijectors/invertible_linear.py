@@ -42,24 +42,46 @@ class InvertibleLinear(KerasBijector):
         name: str = "invertible_linear",
     ) -> None:
         rotation = np.linalg.qr(np.random.RandomState(seed).normal(size=(channels, channels)))[0]
-        rows, lower, upper = scipy.linalg.lu(rotation, p_indices=True)
-        diagonal = np.diag(upper)
         self._strictly_lower = np.stack(np.tril_indices(channels, -1), axis=-1)
         self._strictly_upper = np.stack(np.triu_indices(channels, 1), axis=-1)
         self._channels = channels
-        self._weights = weights_layer(
-            name,
-            trainable={
-                "lower": lower[tuple(self._strictly_lower.T)],
-                "upper": upper[tuple(self._strictly_upper.T)],
-                "log_scale": np.log(np.abs(diagonal)),
-            },
-            # scipy: rotation = (L U)[rows]
-            fixed={"permutation": rows.astype(np.int32), "sign": np.sign(diagonal)},
-        )
+        factors = self._factorize(rotation)
+        fixed = {key: factors.pop(key) for key in ("permutation", "sign")}
+        self._weights = weights_layer(name, trainable=factors, fixed=fixed)
         super().__init__(
             [self._weights], event_ndims=event_ndims, name=name, is_constant_jacobian=True
         )
+
+    def set_matrix(self, matrix: np.ndarray) -> None:
+        """Makes W = `matrix`.
+
+        Args:
+          matrix: invertible, `[C, C]`.
+
+        Raises:
+          ValueError: if it has another shape or is singular.
+        """
+        shape = (self._channels, self._channels)
+        matrix = np.asarray(matrix, np.float64)
+        if matrix.shape != shape:
+            raise ValueError(f"`matrix` must have shape {shape}, got {matrix.shape}.")
+        for name, value in self._factorize(matrix).items():
+            getattr(self._weights, name).assign(value)
+
+    def _factorize(self, matrix: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the weights that make up a matrix."""
+        # scipy: matrix = (L U)[rows]
+        rows, lower, upper = scipy.linalg.lu(matrix, p_indices=True)
+        diagonal = np.diag(upper)
+        if not np.all(np.abs(diagonal) > 0):
+            raise ValueError(f"`matrix` must be invertible, got the pivots {diagonal}.")
+        return {
+            "lower": lower[tuple(self._strictly_lower.T)],
+            "upper": upper[tuple(self._strictly_upper.T)],
+            "log_scale": np.log(np.abs(diagonal)),
+            "permutation": rows.astype(np.int32),
+            "sign": np.sign(diagonal),
+        }
 
     def _inverse_and_ildj(self, x, condition):
         lower, upper = self._factors()

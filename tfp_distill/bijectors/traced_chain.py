@@ -130,7 +130,7 @@ class TracedChain(KerasBijector):
         Returns:
           A `Trace` with one latent and one log-determinant per bijector.
         """
-        condition = self._map(condition)
+        condition = self.map_condition(condition)
         latents, ildjs = [], []
         for index, bijector in enumerate(self._bijectors):
             x, ildj = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
@@ -142,7 +142,7 @@ class TracedChain(KerasBijector):
 
     def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Initialises every bijector from the data as it arrives there, from the data's end on."""
-        condition = self._map(condition)
+        condition = self.map_condition(condition)
         for bijector in self._bijectors:
             if isinstance(bijector, KerasBijector):
                 x = bijector.initialize(x, condition)
@@ -155,14 +155,15 @@ class TracedChain(KerasBijector):
         return trace.latents[-1], trace.ildj
 
     def _forward_and_fldj(self, z, condition):
-        condition = self._map(condition)
+        condition = self.map_condition(condition)
         fldjs = []
         for bijector in reversed(self._bijectors):
             z, fldj = forward_and_fldj(bijector, z, condition, event_ndims=self.event_ndims)
             fldjs.append(fldj)
         return z, tf.add_n(fldjs)
 
-    def _map(self, condition):
+    def map_condition(self, condition: tf.Tensor | None) -> tf.Tensor | None:
+        """Returns the condition as the bijectors of the chain see it."""
         if condition is None or self._condition_bijector is None:
             return condition
         return self._condition_bijector.inverse_and_ildj(condition)[0]

@@ -6,6 +6,7 @@ from tfp_distill.distillation.callbacks import (
     SynthesizedLossGate,
 )
 from tfp_distill.distillation.distiller import FlowDistiller
+from tfp_distill.distillation.initialization import align_with_teacher
 from tfp_distill.distillation.losses import (
     DistillationLoss,
     ForwardKLLoss,
@@ -28,4 +29,5 @@ __all__ = [
     "ReverseKLLoss",
     "SynthesizedLoss",
     "SynthesizedLossGate",
+    "align_with_teacher",
 ]

@@ -1,0 +1,87 @@
+"""Tests of the start of a Glow student in the teacher's frame."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_distill import Flow, MAFConfig, TabularGlowConfig, align_with_teacher, load_flow
+from tfp_distill.bijectors import ActNorm, InvertibleLinear
+
+DIMS = 4
+
+
+def data():
+    random = np.random.RandomState(0)
+    return random.normal(size=(500, DIMS)) @ random.normal(size=(DIMS, DIMS)) + 1.0
+
+
+def members(flow, kind):
+    return [
+        b for step in flow.bijector.bijectors[1:] for b in step.bijectors if isinstance(b, kind)
+    ]
+
+
+def test_linear_teacher_is_matched_exactly():
+    # Both flows are ActNorm and rotation a step while the couplings are new: the student's
+    # rotation can make up for another seed entirely.
+    x = data()
+    teacher = Flow(TabularGlowConfig(dims=DIMS, num_steps=1, seed=1))
+    teacher.initialize(x)
+    student = Flow(TabularGlowConfig(dims=DIMS, num_steps=1, seed=2))
+    assert np.abs(student.to_latent(x) - teacher.to_latent(x)).max() > 0.1
+    align_with_teacher(student, teacher, x)
+    np.testing.assert_allclose(student.to_latent(x), teacher.to_latent(x), atol=1e-4)
+
+
+def test_every_step_is_a_rotation_nearer_to_the_teacher():
+    x = data()
+    teacher = Flow(TabularGlowConfig(dims=DIMS, num_steps=4, hidden_units=8, seed=1))
+    teacher.initialize(x)
+    random = np.random.RandomState(1)
+    for weight in teacher.trainable_variables:
+        weight.assign(weight + 0.1 * random.normal(size=weight.shape))
+    student, unaligned = (Flow(TabularGlowConfig(dims=DIMS, num_steps=2, seed=2)) for _ in "ab")
+    align_with_teacher(student, teacher, x)
+    unaligned.initialize(x)
+    targets = teacher.trace(x).latents
+    for step, tap in ((1, 2), (2, 4)):
+        g = targets[tap]
+        distances = [np.square(f.trace(x).latents[step] - g).mean() for f in (student, unaligned)]
+        assert distances[0] < 0.5 * distances[1]
+    for linear in members(student, InvertibleLinear):
+        matrix = linear.inverse_and_ildj(tf.eye(DIMS))[0].numpy().T
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(DIMS), atol=1e-5)
+    for actnorm in members(student, ActNorm):
+        assert np.all(np.isfinite(actnorm.keras_layers[0].shift))
+    assert student.initialized
+
+
+def test_aligned_flow_is_still_invertible_and_saved(tmp_path):
+    x = data()
+    teacher = Flow(TabularGlowConfig(dims=DIMS, num_steps=3, seed=1, condition_dims=1))
+    condition = np.ones([len(x), 1])
+    teacher.initialize(x, condition)
+    student = Flow(TabularGlowConfig(dims=DIMS, num_steps=2, seed=2, condition_dims=1))
+    align_with_teacher(student, teacher, x, condition)
+    np.testing.assert_allclose(
+        student.to_data(student.to_latent(x, condition) + 0.0, condition), x, atol=1e-4
+    )
+    student.save(tmp_path / "student.keras")
+    loaded = load_flow(tmp_path / "student.keras")
+    np.testing.assert_array_equal(loaded.log_prob(x, condition), student.log_prob(x, condition))
+
+
+def test_errors():
+    teacher = Flow(TabularGlowConfig(dims=DIMS, num_steps=1))
+    with pytest.raises(ValueError, match="InvertibleLinear in every step, got none in step 1"):
+        align_with_teacher(Flow(MAFConfig(dims=DIMS)), teacher, data())
+    with pytest.raises(ValueError, match="at least 8 rows, twice the dimensions, got 5"):
+        align_with_teacher(Flow(TabularGlowConfig(dims=DIMS)), teacher, data()[:5])
+
+
+def test_set_matrix_rejects_what_is_not_invertible():
+    linear = InvertibleLinear(3)
+    with pytest.raises(ValueError, match=r"`matrix` must have shape \(3, 3\), got \(2, 2\)"):
+        linear.set_matrix(np.eye(2))
+    with pytest.raises(ValueError, match="`matrix` must be invertible"):
+        linear.set_matrix(np.zeros([3, 3]))
