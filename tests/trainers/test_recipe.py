@@ -87,14 +87,14 @@ def test_losses_and_weights_of_the_methods():
     latent, drawn = dict(distance="l2"), dict(temperature=0.7)
     expected = {
         "student": ((), (1.0,)),
-        "lkd": ((LatentLoss(**latent),), (0.9, 0.1)),
-        "ilkd": ((IntermediateLatentLoss(**latent),), (0.9, 0.1)),
+        "lkd": ((LatentLoss(**latent),), (1.0, 0.5)),
+        "ilkd": ((IntermediateLatentLoss(**latent),), (1.0, 0.5)),
         "skd": (
             (
                 IntermediateLatentLoss(**latent),
                 SynthesizedLoss(**latent, **drawn, space="latent"),
             ),
-            (0.85, 0.075, 0.075),
+            (1.0, 0.5, 0.05),
         ),
         "forward_kl": ((ForwardKLLoss(**drawn),), (0.0, 1.0)),
         "reverse_kl": ((ReverseKLLoss(**drawn),), (0.0, 1.0)),
