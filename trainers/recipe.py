@@ -62,13 +62,13 @@ class Recipe:
     teacher_depth: int = _field(5, "Number of steps of the teacher flow.")
     teacher_width: int = _field(64, "Hidden units of the teacher's conditioners.")
     teacher_training_steps: int = _field(4000, "Training steps of the teacher.")
-    teacher_learning_rate: float = _field(3e-3, "Peak learning rate of the teacher.")
+    teacher_learning_rate: float = _field(1e-2, "Peak learning rate of the teacher.")
 
     student_architecture: str = _field("glow", "glow, maf or iaf.")
     student_depth: int = _field(3, "Number of steps of the student flow.")
     student_width: int = _field(32, "Hidden units of the student's conditioners.")
     student_training_steps: int = _field(3000, "Training steps of each student.")
-    student_learning_rate: float = _field(3e-3, "Peak learning rate of each student.")
+    student_learning_rate: float = _field(1e-2, "Peak learning rate of each student.")
     students: tuple[str, ...] = _field(
         ("student", "lkd", "ilkd", "skd"), f"Which students to train, of {', '.join(METHODS)}."
     )
