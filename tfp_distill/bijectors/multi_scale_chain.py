@@ -112,7 +112,7 @@ class MultiScaleChain(TracedChain):
         """
         latents, ildjs = [], []
         for image, factored_out, ildj in self._walk(x, condition, stop_gradient_after):
-            latents.append(self._flatten(image, factored_out))
+            latents.append(self._arrange(image, factored_out))
             ildjs.append(ildj)
         return Trace(tuple(latents), tuple(ildjs))
 
@@ -120,13 +120,13 @@ class MultiScaleChain(TracedChain):
         """Initialises every bijector from the images as they arrive there, and returns z."""
         for image, factored_out, _ in self._walk(x, condition, run=_initialize):  # noqa: B007
             pass
-        return self._flatten(image, factored_out)
+        return self._arrange(image, factored_out)
 
     def _inverse_and_ildj(self, x, condition):
         ildjs = []
         for image, factored_out, ildj in self._walk(x, condition):  # noqa: B007
             ildjs.append(ildj)
-        return self._flatten(image, factored_out), tf.add_n(ildjs)
+        return self._arrange(image, factored_out), tf.add_n(ildjs)
 
     def _walk(
         self,
@@ -169,7 +169,7 @@ class MultiScaleChain(TracedChain):
             fldjs.append(fldj)
         return x, tf.add_n(fldjs)
 
-    def _flatten(self, image: tf.Tensor, factored_out: Sequence[tf.Tensor]) -> tf.Tensor:
+    def _arrange(self, image: tf.Tensor, factored_out: Sequence[tf.Tensor]) -> tf.Tensor:
         """Arranges the state of the flow as a vector in the order of pixels."""
         for out in reversed(factored_out):
             image = tf.concat([depth_to_space(image), out], axis=-1)
