@@ -72,11 +72,13 @@ class Standardize(KerasBijector):
 
     def _inverse_and_ildj(self, x, condition):
         scale = self._weights.scale.value
-        return (x - self._weights.mean.value) / scale, -self._log_det(x, scale)
+        z = (x - self._weights.mean.value) / scale
+        return z, -self._log_det(z, scale)
 
     def _forward_and_fldj(self, z, condition):
         scale = self._weights.scale.value
-        return self._weights.mean.value + z * scale, self._log_det(z, scale)
+        x = self._weights.mean.value + z * scale
+        return x, self._log_det(x, scale)
 
     def _log_det(self, x, scale):
         shape = tf.shape(x)
