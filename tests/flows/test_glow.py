@@ -287,3 +287,22 @@ def test_conditions_and_other_shapes_are_refused():
         flow.log_prob(np.zeros([2, 64]))
     with pytest.raises(ValueError, match=r"`z` of 'glow' must have shape \('batch', 64\)"):
         flow.to_data(np.zeros([2, 8, 4, 2]))
+
+
+def test_two_replicas_take_the_steps_of_one_device(two_replicas):
+    x = _images(8, (4, 4, 1))
+
+    def make():
+        flow = Flow(GlowConfig((4, 4, 1), 2, 1, hidden_channels=2))
+        flow.compile(keras.optimizers.SGD(1e-3, global_clipnorm=1.0), jit_compile=False)
+        return flow
+
+    expected = make()
+    with two_replicas.scope():
+        flow = make()
+    for model in (expected, flow):
+        model.fit(x, batch_size=8, shuffle=False, verbose=0)  # the first batch initialises
+    for a, b in zip(flow.trainable_variables, expected.trainable_variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-4, rtol=1e-4, err_msg=a.path)
+        copies = two_replicas.experimental_local_results(a.value)
+        np.testing.assert_array_equal(copies[0].numpy(), copies[1].numpy(), err_msg=a.path)
