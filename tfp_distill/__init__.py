@@ -16,6 +16,7 @@ from tfp_distill.distillation import (
 from tfp_distill.export import export_flow
 from tfp_distill.flows import (
     Flow,
+    GlowConfig,
     MAFConfig,
     TabularGlowConfig,
     interpolate,
@@ -28,6 +29,7 @@ __all__ = [
     "Flow",
     "FlowDistiller",
     "ForwardKLLoss",
+    "GlowConfig",
     "IntermediateLatentLoss",
     "LatentLoss",
     "LogDensityLoss",

@@ -15,14 +15,17 @@ from tfp_distill.bijectors import (
     ActNorm,
     AdditiveCoupling,
     AffineCoupling,
+    FactorOut,
     InvertibleLinear,
     MaskedAutoregressive,
+    MultiScaleChain,
+    Squeeze,
     Standardize,
     TracedChain,
     forward_and_fldj,
     inverse_and_ildj,
 )
-from tfp_distill.networks import MADE, dense_conditioner
+from tfp_distill.networks import MADE, ConvConditioner, ZeroConv, dense_conditioner
 
 tfb = tfp.bijectors
 
@@ -33,6 +36,7 @@ class Case(NamedTuple):
     make: Callable[[], tfb.Bijector]
     event_shape: tuple[int, ...]
     condition_dims: int = 0
+    latent_shape: tuple[int, ...] | None = None  # where it differs from the event's
 
 
 def _dense(inputs, outputs):
@@ -58,8 +62,8 @@ def _maf(dims, name="maf", bound=5.0, **kwargs):
     return MaskedAutoregressive(made, log_scale_bound=bound, name=name)
 
 
-def _standardize(dims):
-    bijector = Standardize(dims)
+def _standardize(dims, event_ndims=1):
+    bijector = Standardize(dims, event_ndims=event_ndims)
     bijector.set_statistics(np.linspace(-3, 7, dims), np.linspace(0.1, 4, dims))
     return bijector
 
@@ -70,6 +74,31 @@ def _constant(*values):
 
 def _step(dims, name):
     return TracedChain([ActNorm(dims), InvertibleLinear(dims, seed=5), _affine(dims)], name=name)
+
+
+def _image_step(channels, name, *, additive=False, factor_out=False):
+    half = channels // 2
+    conditioner = ConvConditioner(half, half if additive else channels, hidden_channels=3, seed=2)
+    if additive:
+        coupling = AdditiveCoupling(conditioner, channels, event_ndims=3)
+    else:
+        coupling = AffineCoupling(conditioner, channels, log_scale_bound=0.5, event_ndims=3)
+    members = [ActNorm(channels, event_ndims=3), InvertibleLinear(channels, event_ndims=3)]
+    members.append(coupling)
+    if factor_out:
+        members.append(FactorOut(ZeroConv(half, channels), channels, log_scale_bound=0.5))
+    return TracedChain(members, event_ndims=3, name=name)
+
+
+def _multi_scale(*, additive):
+    levels = [
+        [
+            _image_step(4, "step_0", additive=additive),
+            _image_step(4, "step_1", additive=additive, factor_out=True),
+        ],
+        [_image_step(8, "step_2", additive=additive)],
+    ]
+    return MultiScaleChain(_standardize(1, event_ndims=3), levels, image_shape=(4, 4, 1))
 
 
 CASES = {
@@ -98,6 +127,25 @@ CASES = {
     "iaf": Case(lambda: tfb.Invert(_maf(4)), (4,)),
     "iaf_conditional": Case(lambda: TracedChain([tfb.Invert(_maf(3, condition_dims=2))]), (3,), 2),
     "standardize": Case(lambda: _standardize(3), (3,)),
+    "standardize_image": Case(lambda: _standardize(3, event_ndims=3), (2, 1, 3)),
+    "squeeze": Case(lambda: Squeeze(), (2, 4, 2), latent_shape=(1, 2, 8)),
+    "squeeze_in_a_chain": Case(
+        lambda: TracedChain(
+            [ActNorm(1, event_ndims=3), Squeeze(), ActNorm(4, event_ndims=3)], event_ndims=3
+        ),
+        (2, 4, 1),
+        latent_shape=(1, 2, 4),
+    ),
+    "unsqueeze": Case(lambda: tfb.Invert(Squeeze()), (1, 2, 4), latent_shape=(2, 4, 1)),
+    "affine_convolution": Case(
+        lambda: AffineCoupling(ConvConditioner(1, 4, hidden_channels=3), 3, event_ndims=3),
+        (2, 3, 3),
+    ),
+    "factor_out": Case(lambda: FactorOut(ZeroConv(2, 4), 4), (2, 2, 4)),
+    "multi_scale": Case(lambda: _multi_scale(additive=False), (4, 4, 1), latent_shape=(16,)),
+    "multi_scale_additive": Case(
+        lambda: _multi_scale(additive=True), (4, 4, 1), latent_shape=(16,)
+    ),
     "chain_with_tfp": Case(
         lambda: TracedChain(
             [
@@ -151,22 +199,25 @@ class Built:
 
     def __init__(self, case, randomize, dtype):
         self.bijector = case.make()
-        self.event_ndims = len(case.event_shape)
         self.event_shape = case.event_shape
+        self.latent_shape = case.latent_shape or case.event_shape
         randomize(keras_layers(self.bijector))
         random = np.random.RandomState(1)
         self.x, self.z = (
-            tf.constant(random.normal(size=(BATCH, *case.event_shape)), dtype) for _ in range(2)
+            tf.constant(random.normal(size=(BATCH, *shape)), dtype)
+            for shape in (self.event_shape, self.latent_shape)
         )
         self.condition = None
         if case.condition_dims:
             self.condition = tf.constant(random.normal(size=(BATCH, case.condition_dims)), dtype)
 
     def inverse(self, x, condition):
-        return inverse_and_ildj(self.bijector, x, condition, event_ndims=self.event_ndims)
+        ndims = len(self.event_shape)
+        return inverse_and_ildj(self.bijector, x, condition, event_ndims=ndims)
 
     def forward(self, z, condition):
-        return forward_and_fldj(self.bijector, z, condition, event_ndims=self.event_ndims)
+        ndims = len(self.latent_shape)
+        return forward_and_fldj(self.bijector, z, condition, event_ndims=ndims)
 
     def both(self, x, z, condition):
         """(z, ildj, x, fldj) of both directions."""
@@ -212,7 +263,7 @@ def test_round_trip_in_float32(single):
 
 def test_the_map_is_not_the_identity(double):
     z, _ = double.inverse(double.x, double.condition)
-    assert np.max(np.abs(z - double.x)) > 0.1
+    assert np.max(np.abs(np.ravel(z) - np.ravel(double.x))) > 0.1
 
 
 def test_log_dets_are_those_of_the_jacobians(double):
@@ -227,17 +278,32 @@ def test_log_dets_are_those_of_the_jacobians(double):
 
 
 def test_public_methods_agree_with_the_one_pass_methods(double):
-    bijector, ndims = double.bijector, double.event_ndims
+    bijector = double.bijector
     kwargs = {} if double.condition is None else {"condition": double.condition}
     z, ildj = double.inverse(double.x, double.condition)
     x, fldj = double.forward(double.z, double.condition)
     np.testing.assert_allclose(bijector.inverse(double.x, **kwargs), z)
     np.testing.assert_allclose(bijector.forward(double.z, **kwargs), x)
-    ildj_of_tfp = bijector.inverse_log_det_jacobian(double.x, event_ndims=ndims, **kwargs)
-    fldj_of_tfp = bijector.forward_log_det_jacobian(double.z, event_ndims=ndims, **kwargs)
+    ildj_of_tfp = bijector.inverse_log_det_jacobian(
+        double.x, event_ndims=len(double.event_shape), **kwargs
+    )
+    fldj_of_tfp = bijector.forward_log_det_jacobian(
+        double.z, event_ndims=len(double.latent_shape), **kwargs
+    )
     np.testing.assert_allclose(tf.broadcast_to(ildj_of_tfp, [BATCH]), ildj)
     np.testing.assert_allclose(tf.broadcast_to(fldj_of_tfp, [BATCH]), fldj)
-    assert tuple(bijector.forward_event_shape(double.event_shape)) == double.event_shape
+    for x_shape, z_shape in (
+        (
+            bijector.forward_event_shape(double.latent_shape),
+            bijector.inverse_event_shape(double.event_shape),
+        ),
+        (
+            bijector.forward_event_shape_tensor(double.latent_shape),
+            bijector.inverse_event_shape_tensor(double.event_shape),
+        ),
+    ):
+        assert tuple(np.asarray(x_shape)) == double.event_shape
+        assert tuple(np.asarray(z_shape)) == double.latent_shape
 
 
 def test_eager_graph_and_xla_agree_with_unknown_batch_size(single):

@@ -1,8 +1,15 @@
 """Tests of which steps are matched with which."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from tfp_distill.distillation.alignment import align_by_depth, check_taps
+from tfp_distill.distillation.alignment import (
+    align_by_depth,
+    align_flows,
+    align_level_ends,
+    check_taps,
+)
 
 PAIRS = [(3, 5), (3, 6), (8, 32), (5, 3), (1, 4), (3, 3), (2, 7), (7, 2)]
 
@@ -51,3 +58,28 @@ def test_taps_that_do_not_exist_are_named(taps, message):
 
 def test_legal_taps_are_kept():
     assert check_taps([[1, 2], [3, 5]], student_steps=3, teacher_steps=5) == ((1, 2), (3, 5))
+
+
+@pytest.mark.parametrize(
+    ("ends", "taps"),
+    {
+        ((8, 16, 24), (32, 64, 96)): ((8, 32), (16, 64), (24, 96)),
+        ((16, 32, 48), (32, 64, 96, 128)): ((16, 32), (32, 64), (48, 128)),
+        ((2, 4, 6), (5, 10)): ((2, 5), (6, 10)),
+        ((3,), (4, 8)): ((3, 8),),
+    }.items(),
+)
+def test_levels_are_matched_where_the_resolutions_are_the_same(ends, taps):
+    assert align_level_ends(*ends) == taps
+
+
+def test_flows_with_several_levels_are_matched_at_their_ends_and_others_by_depth():
+    glow = SimpleNamespace(num_steps=4, level_ends=(2, 4))
+    deep_glow = SimpleNamespace(num_steps=9, level_ends=(3, 6, 9))
+    one_level = SimpleNamespace(num_steps=3, level_ends=(3,))
+    tabular = SimpleNamespace(num_steps=2, level_ends=())
+    distribution = SimpleNamespace(num_steps=1)
+    assert align_flows(glow, deep_glow) == ((2, 3), (4, 9))
+    for student, teacher in ((glow, one_level), (tabular, glow), (glow, distribution)):
+        expected = align_by_depth(student.num_steps, teacher.num_steps)
+        assert align_flows(student, teacher) == expected

@@ -6,7 +6,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_distill import Flow, MAFConfig, TabularGlowConfig
-from tfp_distill.evaluation import Likelihood, evaluate_likelihood, round_trip_error
+from tfp_distill.evaluation import (
+    Likelihood,
+    bits_per_dim,
+    evaluate_likelihood,
+    round_trip_error,
+)
 
 tfd = tfp.distributions
 
@@ -116,3 +121,41 @@ def test_rejects_wrong_arguments():
         evaluate_likelihood(gaussian_flow(condition_dims=2), gaussian_rows(5), np.zeros((4, 2)))
     with pytest.raises(ValueError, match="`x` must have at least 1 row, got 0"):
         round_trip_error(flow, gaussian_rows(0))
+
+
+@pytest.mark.parametrize("bins", [2, 17, 256])
+def test_bits_of_uniform_data_under_the_uniform_density_are_those_of_the_bins(bins):
+    # On [0, 1)^D the log-density is 0: every one of the `bins` values costs the same.
+    assert bits_per_dim(0.0, 784, bins=bins) == pytest.approx(np.log2(bins), rel=1e-12)
+
+
+def test_bits_per_dim_of_a_gaussian_are_its_entropy():
+    # A Gaussian of deviation s in units of a bin has 0.5 log2(2 pi e s^2) bits.
+    bins, deviation, dims = 256, 5.0, 3
+    flow = gaussian_flow()
+    flow.set_statistics(np.full(dims, 0.5), np.full(dims, deviation / bins))
+    z = np.random.RandomState(0).normal(size=(50_000, dims))
+    z = (z - z.mean(axis=0)) / z.std(axis=0)  # so that the mean is the entropy exactly
+    result = evaluate_likelihood(flow, 0.5 + z * deviation / bins)
+    expected = 0.5 * np.log2(2 * np.pi * np.e * deviation**2)
+    assert bits_per_dim(result.mean, dims) == pytest.approx(expected, abs=1e-5)
+
+
+def test_bits_per_dim_do_not_depend_on_the_unit_that_is_named():
+    x = gaussian_rows(10)
+    flow = gaussian_flow()
+    in_bins = np.asarray(flow.log_prob(x), np.float64)
+    flow.set_statistics(MEAN / 256, SCALE / 256)
+    in_units = np.asarray(flow.log_prob(x / 256), np.float64)
+    np.testing.assert_allclose(
+        bits_per_dim(in_units, 3), bits_per_dim(in_bins, 3, bins=1), atol=1e-5
+    )
+
+
+def test_bits_per_dim_keep_the_shape_and_refuse_no_dimensions():
+    assert bits_per_dim(tf.zeros([4, 2]), 3).shape == (4, 2)
+    assert bits_per_dim(np.zeros(5), 3).shape == (5,)
+    with pytest.raises(ValueError, match="`dims` must be an integer of at least 1, got 0"):
+        bits_per_dim(0.0, 0)
+    with pytest.raises(ValueError, match="`bins` must be an integer of at least 1, got 0.5"):
+        bits_per_dim(0.0, 3, bins=0.5)

@@ -30,6 +30,15 @@ PARAMETERS = {
     "hepmass_maf_teacher": 18_876,
     "miniboone_maf_teacher": 31_812,
     "bsds300_maf_teacher": 43_572,
+    # Images: Table 5, with the free entries of L and U only.
+    "cifar10_glow_student": 11_015_664,
+    "cifar10_glow_teacher": 44_052_720,
+    "celeba_glow_student": 7_896_816,
+    "celeba_glow_teacher": 60_781_392,
+    "fashion_mnist_glow_student": 76_880,
+    "fashion_mnist_glow_teacher": 655_952,
+    "digits_glow_student": 15_312,
+    "digits_glow_teacher": 153_680,
 }
 
 
@@ -41,6 +50,10 @@ def test_presets_have_the_papers_parameter_counts(name, parameters):
     assert flow.name == name
     assert name in preset_names()
     assert flow.config == preset_config(name)
+
+
+def test_every_preset_is_counted():
+    assert set(preset_names()) == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", ["power", "power_glow", "mnist_glow_teacher", ""])

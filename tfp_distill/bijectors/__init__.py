@@ -2,6 +2,7 @@
 
 from tfp_distill.bijectors.actnorm import ActNorm
 from tfp_distill.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_distill.bijectors.factor_out import FactorOut
 from tfp_distill.bijectors.invertible_linear import InvertibleLinear
 from tfp_distill.bijectors.keras_bijector import (
     KerasBijector,
@@ -9,6 +10,8 @@ from tfp_distill.bijectors.keras_bijector import (
     inverse_and_ildj,
 )
 from tfp_distill.bijectors.masked_autoregressive import MaskedAutoregressive
+from tfp_distill.bijectors.multi_scale_chain import MultiScaleChain
+from tfp_distill.bijectors.squeeze import Squeeze
 from tfp_distill.bijectors.standardize import Standardize
 from tfp_distill.bijectors.traced_chain import Trace, TracedChain, standard_normal_log_prob
 
@@ -16,9 +19,12 @@ __all__ = [
     "ActNorm",
     "AdditiveCoupling",
     "AffineCoupling",
+    "FactorOut",
     "InvertibleLinear",
     "KerasBijector",
     "MaskedAutoregressive",
+    "MultiScaleChain",
+    "Squeeze",
     "Standardize",
     "Trace",
     "TracedChain",

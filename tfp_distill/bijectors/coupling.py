@@ -28,12 +28,21 @@ class _Coupling(KerasBijector):
     def _split(self, x):
         return tf.split(x, [self._kept, self._changed], axis=-1)
 
+    def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """Initialises the conditioner, where it has a method `initialize`, from its inputs."""
+        if hasattr(self._conditioner, "initialize"):
+            self._conditioner.initialize(self._conditioner_inputs(self._split(x)[0], condition))
+        return super().initialize(x, condition)
+
+    def _conditioner_inputs(self, kept, condition):
+        if not self.conditional:
+            return kept
+        if condition is None:
+            raise ValueError(f"`condition` must be given to the conditional {self.name!r}.")
+        return tf.concat([kept, condition], axis=-1)
+
     def _conditioner_outputs(self, kept, condition):
-        if self.conditional:
-            if condition is None:
-                raise ValueError(f"`condition` must be given to the conditional {self.name!r}.")
-            kept = tf.concat([kept, condition], axis=-1)
-        outputs = self._conditioner(kept)
+        outputs = self._conditioner(self._conditioner_inputs(kept, condition))
         if outputs.shape[-1] != self._expected_outputs:
             raise ValueError(
                 f"`conditioner` of {self.name!r} must return {self._expected_outputs} channels, "
@@ -59,7 +68,8 @@ class AffineCoupling(_Coupling):
     Args:
       conditioner: Keras layer or model,
         `[..., floor(C/2) (+ condition_dims)] -> [..., 2 ceil(C/2)]`: first all shifts, then all raw
-        log-scales.
+        log-scales. Where it has a method `initialize(inputs)`, `initialize` of the coupling calls
+        it.
       channels: size C of the last axis, at least 2.
       log_scale_bound: the bound, in nats. 3 by default: a factor of 20 per coupling.
       condition_dims: size of the condition that is concatenated to a; 0 for none.
@@ -115,7 +125,8 @@ class AdditiveCoupling(_Coupling):
     (Dinh, Krueger and Bengio, 2015, arXiv:1410.8516, section 3.2.)
 
     Args:
-      conditioner: Keras layer or model, `[..., floor(C/2) (+ condition_dims)] -> [..., ceil(C/2)]`.
+      conditioner: Keras layer or model, `[..., floor(C/2) (+ condition_dims)] -> [..., ceil(C/2)]`;
+        `initialize` as for `AffineCoupling`.
       channels: size C of the last axis, at least 2.
       condition_dims: size of the condition that is concatenated to a; 0 for none.
       event_ndims: 1 for vectors, 3 for images.

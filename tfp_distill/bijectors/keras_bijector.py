@@ -39,6 +39,7 @@ class KerasBijector(tfb.Bijector):
       layers: built Keras layers that hold every weight of the bijector.
       event_ndims: rank of one event: 1 for vectors `[D]`, 3 for images `[H, W, C]`.
       name: name of the bijector.
+      latent_ndims: rank of one latent, where it differs from that of an event.
       conditional: whether the passes use `condition`, a tensor `[batch, C]`.
       is_constant_jacobian: whether the log-determinant is the same at every point.
     """
@@ -49,11 +50,13 @@ class KerasBijector(tfb.Bijector):
         *,
         event_ndims: int,
         name: str,
+        latent_ndims: int | None = None,
         conditional: bool = False,
         is_constant_jacobian: bool = False,
     ) -> None:
         super().__init__(
-            forward_min_event_ndims=event_ndims,
+            forward_min_event_ndims=event_ndims if latent_ndims is None else latent_ndims,
+            inverse_min_event_ndims=event_ndims,
             is_constant_jacobian=is_constant_jacobian,
             parameters={"name": name},
             name=name,

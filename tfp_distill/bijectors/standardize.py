@@ -14,38 +14,42 @@ __all__ = ["Standardize"]
 class Standardize(KerasBijector):
     """Standardises data with fixed statistics; likelihoods and samples keep the user's units.
 
-        normalizing:  z = (x - mean) / scale        ildj = -sum(log scale)
-        generative:   x = mean + z * scale          fldj =  sum(log scale)
+        normalizing:  z = (x - mean) / scale        ildj = -H*W * sum(log scale)
+        generative:   x = mean + z * scale          fldj =  H*W * sum(log scale)
 
-    The statistics are saved with the flow and never trained. They start as 0 and 1.
+    for images `[H, W, C]`, with statistics per channel `[C]`; H*W is 1 for vectors. The
+    statistics are saved with the flow and never trained. They start as 0 and 1.
 
     Args:
-      dims: number of dimensions D.
+      dims: number of dimensions D of a vector, or of channels C of an image.
+      event_ndims: 1 for vectors, 3 for images.
       name: name of the bijector and of its layer.
     """
 
-    def __init__(self, dims: int, *, name: str = "standardize") -> None:
+    def __init__(self, dims: int, *, event_ndims: int = 1, name: str = "standardize") -> None:
         self._weights = weights_layer(
             name, trainable={}, fixed={"mean": np.zeros(dims), "scale": np.ones(dims)}
         )
-        super().__init__([self._weights], event_ndims=1, name=name, is_constant_jacobian=True)
+        super().__init__(
+            [self._weights], event_ndims=event_ndims, name=name, is_constant_jacobian=True
+        )
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean `[D]`, in the user's units."""
+        """Mean `[D]` or `[C]`, in the user's units."""
         return self._weights.mean.numpy()
 
     @property
     def scale(self) -> np.ndarray:
-        """Scale `[D]`, in the user's units."""
+        """Scale `[D]` or `[C]`, in the user's units."""
         return self._weights.scale.numpy()
 
     def set_statistics(self, mean: np.ndarray, scale: np.ndarray) -> None:
         """Replaces the statistics.
 
         Args:
-          mean: `[D]`, finite.
-          scale: `[D]`, finite and positive.
+          mean: `[D]`, or `[C]` for images; finite.
+          scale: `[D]`, or `[C]` for images; finite and positive.
 
         Raises:
           ValueError: if a shape or a value breaks these rules.
@@ -63,15 +67,21 @@ class Standardize(KerasBijector):
         self._weights.scale.assign(scale)
 
     def in_units_of_scale(self, difference: tf.Tensor) -> tf.Tensor:
-        """Returns a difference of two data points `[..., D]` in units of the scale."""
+        """Returns a difference of two data points, vectors or images, in units of the scale."""
         return difference / self._weights.scale.value
 
     def _inverse_and_ildj(self, x, condition):
         scale = self._weights.scale.value
-        ildj = -tf.reduce_sum(tf.math.log(scale))
-        return (x - self._weights.mean.value) / scale, tf.fill(tf.shape(x)[:-1], ildj)
+        z = (x - self._weights.mean.value) / scale
+        return z, -self._log_det(z, scale)
 
     def _forward_and_fldj(self, z, condition):
         scale = self._weights.scale.value
-        fldj = tf.reduce_sum(tf.math.log(scale))
-        return self._weights.mean.value + z * scale, tf.fill(tf.shape(z)[:-1], fldj)
+        x = self._weights.mean.value + z * scale
+        return x, self._log_det(x, scale)
+
+    def _log_det(self, x, scale):
+        shape = tf.shape(x)
+        batch_ndims = x.shape.rank - self.event_ndims
+        positions = tf.cast(tf.reduce_prod(shape[batch_ndims:-1]), scale.dtype)
+        return tf.fill(shape[:batch_ndims], positions * tf.reduce_sum(tf.math.log(scale)))

@@ -66,6 +66,7 @@ class TracedChain(KerasBijector):
       condition_bijector: maps the condition, in its normalizing direction, before any bijector
         sees it: `Standardize`, so that conditions come in the user's units.
       event_ndims: rank of one event.
+      latent_ndims: rank of one latent, where it differs from that of an event.
       name: name of the bijector.
 
     Raises:
@@ -79,6 +80,7 @@ class TracedChain(KerasBijector):
         *,
         condition_bijector: KerasBijector | None = None,
         event_ndims: int = 1,
+        latent_ndims: int | None = None,
         name: str = "traced_chain",
     ) -> None:
         if not bijectors:
@@ -96,6 +98,7 @@ class TracedChain(KerasBijector):
         super().__init__(
             [layer for b in found for layer in b.keras_layers],
             event_ndims=event_ndims,
+            latent_ndims=latent_ndims,
             conditional=any(b.conditional for b in found),
             is_constant_jacobian=all(b.is_constant_jacobian for b in bijectors),
             name=name,
@@ -161,6 +164,26 @@ class TracedChain(KerasBijector):
             z, fldj = forward_and_fldj(bijector, z, condition, event_ndims=self.event_ndims)
             fldjs.append(fldj)
         return z, tf.add_n(fldjs)
+
+    def _forward_event_shape(self, shape):
+        for bijector in reversed(self._bijectors):
+            shape = bijector.forward_event_shape(shape)
+        return shape
+
+    def _forward_event_shape_tensor(self, shape):
+        for bijector in reversed(self._bijectors):
+            shape = bijector.forward_event_shape_tensor(shape)
+        return shape
+
+    def _inverse_event_shape(self, shape):
+        for bijector in self._bijectors:
+            shape = bijector.inverse_event_shape(shape)
+        return shape
+
+    def _inverse_event_shape_tensor(self, shape):
+        for bijector in self._bijectors:
+            shape = bijector.inverse_event_shape_tensor(shape)
+        return shape
 
     def map_condition(self, condition: tf.Tensor | None) -> tf.Tensor | None:
         """Returns the condition as the bijectors of the chain see it."""

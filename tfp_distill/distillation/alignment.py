@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["align_by_depth", "check_taps"]
+__all__ = ["align_by_depth", "align_flows", "align_level_ends", "check_taps"]
 
 
 def align_by_depth(student_steps: int, teacher_steps: int) -> tuple[tuple[int, int], ...]:
@@ -27,6 +28,41 @@ def align_by_depth(student_steps: int, teacher_steps: int) -> tuple[tuple[int, i
         (i, (2 * i * teacher_steps + student_steps) // (2 * student_steps))
         for i in range(1, student_steps + 1)
     )
+
+
+def align_level_ends(
+    student_ends: tuple[int, ...], teacher_ends: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Matches the ends of the levels of multi-scale flows (Walton et al., 2023, section 3.2).
+
+    Level i with level i, where the resolutions are the same, as long as neither of them is the
+    last; and the last steps, which give the final latents, with each other.
+
+    Args:
+      student_ends: the last step of each level of the student, counted from 1.
+      teacher_ends: the same of the teacher.
+
+    Returns:
+      Pairs (student step, teacher step), counted from 1.
+    """
+    before_last = zip(student_ends[:-1], teacher_ends[:-1], strict=False)
+    return (*before_last, (student_ends[-1], teacher_ends[-1]))
+
+
+def align_flows(student: Any, teacher: Any) -> tuple[tuple[int, int], ...]:
+    """Matches level ends where both flows have several levels, fractions of depth otherwise.
+
+    Args:
+      student: has `num_steps`, and `level_ends` where it has levels.
+      teacher: the same.
+
+    Returns:
+      Pairs (student step, teacher step), counted from 1.
+    """
+    ends = [tuple(getattr(flow, "level_ends", ())) for flow in (student, teacher)]
+    if min(map(len, ends)) > 1:
+        return align_level_ends(*ends)
+    return align_by_depth(student.num_steps, teacher.num_steps)
 
 
 def check_taps(

@@ -45,8 +45,13 @@ def align_with_teacher(
       condition: `[batch, C]` for conditional flows.
 
     Raises:
-      ValueError: if a step of the student has no `InvertibleLinear`, or there are too few rows.
+      ValueError: if the student is no flow of vectors, a step of it has no `InvertibleLinear`,
+        or there are too few rows.
     """
+    if len(student.event_shape) != 1:
+        raise ValueError(
+            f"`student` must be a flow of vectors, got the event shape {student.event_shape}."
+        )
     steps = student.bijector.bijectors[1:]
     for index, step in enumerate(steps, start=1):
         members = step.bijectors if isinstance(step, TracedChain) else (step,)

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.bijectors import standard_normal_log_prob
-from tfp_distill.distillation.alignment import align_by_depth, check_taps
+from tfp_distill.distillation.alignment import align_flows, check_taps
 from tfp_distill.distillation.shared_pass import SharedPass
 
 __all__ = [
@@ -90,9 +90,9 @@ class _DistanceLoss(DistillationLoss):
             raise ValueError(f"`huber_delta` must be positive, got {self.huber_delta}.")
 
     def _distance(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        """Mean distance over all axes but the first."""
-        distances = _DISTANCES[self.distance](a - b, self.huber_delta)
-        return tf.reduce_mean(tf.reshape(distances, [tf.shape(distances)[0], -1]), axis=-1)
+        """Mean distance over all axes but the first; images and their vectors are the same."""
+        a, b = (tf.reshape(value, [tf.shape(value)[0], -1]) for value in (a, b))
+        return tf.reduce_mean(_DISTANCES[self.distance](a - b, self.huber_delta), axis=-1)
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -117,7 +117,8 @@ class IntermediateLatentLoss(_DistanceLoss):
     sum_taps mean_d distance(h_s^(i)_d, h_t^(j)_d)
 
     Attributes:
-      taps: pairs (student step i, teacher step j), counted from 1; by default `align_by_depth`.
+      taps: pairs (student step i, teacher step j), counted from 1; by default the ends of levels
+        where both flows have several, and matched fractions of depth elsewhere (`align_flows`).
     """
 
     name: str = "intermediate_latent_loss"
@@ -130,17 +131,13 @@ class IntermediateLatentLoss(_DistanceLoss):
 
     def check(self, *, student_steps: int, teacher_steps: int) -> None:
         """Checks explicit taps."""
-        self._taps(student_steps, teacher_steps)
+        if self.taps is not None:
+            check_taps(self.taps, student_steps=student_steps, teacher_steps=teacher_steps)
 
     def __call__(self, shared: SharedPass) -> tf.Tensor:
         student, teacher = shared.student_trace.latents, shared.teacher_trace.latents
-        taps = self._taps(len(student) - 1, len(teacher) - 1)
+        taps = align_flows(shared.student, shared.teacher) if self.taps is None else self.taps
         return tf.add_n([self._distance(student[i], teacher[j]) for i, j in taps])
-
-    def _taps(self, student_steps, teacher_steps):
-        if self.taps is None:
-            return align_by_depth(student_steps, teacher_steps)
-        return check_taps(self.taps, student_steps=student_steps, teacher_steps=teacher_steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,12 @@
 """Evaluation: likelihood, speed, plots, and the report that holds all of it."""
 
 from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
-from tfp_distill.evaluation.likelihood import Likelihood, evaluate_likelihood, round_trip_error
+from tfp_distill.evaluation.likelihood import (
+    Likelihood,
+    bits_per_dim,
+    evaluate_likelihood,
+    round_trip_error,
+)
 from tfp_distill.evaluation.plots import marginals, pairwise
 from tfp_distill.evaluation.report import format_table, write_report
 from tfp_distill.evaluation.results import (
@@ -18,6 +23,7 @@ __all__ = [
     "Likelihood",
     "Result",
     "Speed",
+    "bits_per_dim",
     "evaluate_flow",
     "evaluate_likelihood",
     "format_table",

@@ -2,6 +2,7 @@
 
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.flows.flow import Flow, load_flow
+from tfp_distill.flows.glow import GlowConfig
 from tfp_distill.flows.interpolation import interpolate, interpolate_latents
 from tfp_distill.flows.maf import MAFConfig
 from tfp_distill.flows.presets import preset_config, preset_names
@@ -10,6 +11,7 @@ from tfp_distill.flows.tabular_glow import TabularGlowConfig
 __all__ = [
     "Flow",
     "FlowConfig",
+    "GlowConfig",
     "MAFConfig",
     "TabularGlowConfig",
     "interpolate",

@@ -28,6 +28,11 @@ class FlowConfig(abc.ABC):
     def condition_dims(self) -> int:
         """Size of the condition, 0 for none."""
 
+    @property
+    def level_ends(self) -> tuple[int, ...]:
+        """The last step of each level of a multi-scale flow, counted from 1; () for others."""
+        return ()
+
     @abc.abstractmethod
     def build_bijector(self) -> TracedChain:
         """Builds the flow: `bijectors[0]` standardises the data, then one bijector a step."""

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import Standardize, Trace, TracedChain
+from tfp_distill.bijectors import Standardize, Trace, TracedChain, standard_normal_log_prob
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.flows.presets import preset_config
 from tfp_distill.training import PartwiseModel, StepRandom
@@ -84,6 +84,11 @@ class Flow(PartwiseModel):
         return len(self._bijector.bijectors) - 1
 
     @property
+    def level_ends(self) -> tuple[int, ...]:
+        """The last step of each level of a multi-scale flow, counted from 1; () for others."""
+        return self.config.level_ends
+
+    @property
     def standardize(self) -> Standardize:
         """The bijector next to the data, which holds the statistics of the user's units."""
         return self._bijector.bijectors[0]
@@ -111,7 +116,7 @@ class Flow(PartwiseModel):
         """Initialises ActNorm from a batch of data, from the data's end on.
 
         Args:
-          x: data `[batch, D]`; under a strategy, the global batch.
+          x: data `[batch, ...]`; under a strategy, the global batch.
           condition: `[batch, C]` for a conditional flow.
         """
         self._bijector.initialize(*self._inputs(x, condition))
@@ -121,28 +126,30 @@ class Flow(PartwiseModel):
         """Runs the normalizing direction once and keeps every step's latent.
 
         Args:
-          x: data `[batch, D]`.
+          x: data `[batch, ...]`.
           condition: `[batch, C]` for a conditional flow.
 
         Returns:
-          A `Trace`; `latents[0]` is the standardised data, `latents[k]` comes after step k.
+          A `Trace`; `latents[0]` is the standardised data, `latents[k]` comes after step k. All
+          latents are `[batch, D]`; those of images are in the order of pixels.
         """
         return self._bijector.trace(*self._inputs(x, condition))
 
     def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
-        """Returns log p(x), `[batch]`, in nats, for data `[batch, D]`."""
-        return self.trace(x, condition).log_prob()
+        """Returns log p(x), `[batch]`, in nats, for data `[batch, ...]`."""
+        z, ildj = self._bijector.inverse_and_ildj(*self._inputs(x, condition))
+        return standard_normal_log_prob(z) + ildj
 
     def to_latent(self, x: Any, condition: Any = None) -> tf.Tensor:
-        """Returns z `[batch, D]` for data `[batch, D]`."""
-        return self.trace(x, condition).latents[-1]
+        """Returns z `[batch, D]` for data `[batch, ...]`."""
+        return self._bijector.inverse_and_ildj(*self._inputs(x, condition))[0]
 
     def to_data(self, z: Any, condition: Any = None) -> tf.Tensor:
-        """Returns x `[batch, D]` for latents `[batch, D]`."""
+        """Returns x `[batch, ...]` for latents `[batch, D]`."""
         return self.to_data_and_fldj(z, condition)[0]
 
     def to_data_and_fldj(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns x `[batch, D]` and log|det dx/dz| `[batch]` for latents `[batch, D]`."""
+        """Returns x `[batch, ...]` and log|det dx/dz| `[batch]` for latents `[batch, D]`."""
         z, condition = self._inputs(z, condition, name="z", shape=(self.latent_dims,))
         return self._bijector.forward_and_fldj(z, condition)
 
@@ -158,7 +165,7 @@ class Flow(PartwiseModel):
           seed: equal seeds give equal samples.
 
         Returns:
-          `[n, D]`, in the user's units.
+          `[n, ...]`, in the user's units.
         """
         z = StepRandom(0, seed).normal(n, self.latent_dims, self.compute_dtype)
         return self.to_data(temperature * z, condition)

@@ -1,0 +1,199 @@
+"""A chain over several resolutions, whose latent is one flat vector."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_distill.bijectors.keras_bijector import KerasBijector
+from tfp_distill.bijectors.squeeze import depth_to_space, space_to_depth
+from tfp_distill.bijectors.traced_chain import Trace, TracedChain
+
+__all__ = ["MultiScaleChain"]
+
+
+def _normalize(bijector: KerasBijector, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return bijector.inverse_and_ildj(x)
+
+
+def _initialize(bijector: KerasBijector, x: tf.Tensor) -> tuple[tf.Tensor, None]:
+    return bijector.initialize(x), None
+
+
+class MultiScaleChain(TracedChain):
+    """Levels of steps over images; each but the last factors out half of its channels.
+
+        x -> first -> squeeze -> steps -> split -> squeeze -> steps -> ... -> h
+                                          split -> out_1
+
+    In the normalizing direction, a level squeezes `[H, W, C]` to `[H/2, W/2, 4C]`, runs its steps
+    and splits the channels: the first half goes on, the second half is finished (Dinh,
+    Sohl-Dickstein and Bengio, 2017, arXiv:1605.08803, section 3.6). What is split off should be
+    whitened by a `FactorOut`, as the last bijector of the level's last step.
+
+    A latent, the final z as well as those of a trace, is *one* vector of all H*W*C dimensions, what
+    was factored out included, in the order of pixels: `reshape(z, [H, W, C])` shows every latent at
+    the place in the image that it comes from. Latents of flows with different numbers of levels
+    therefore match in space. To arrange a latent so,
+
+        z = h;  for out in (out_l, ..., out_1):  z = concat(unsqueeze(z), out);  z = unsqueeze(z)
+
+    is a copy, but no part of the computation: the steps see only what is still in the flow, and
+    values that left it are not touched again. `inverse_and_ildj` arranges the final latent only;
+    `trace` arranges one latent a step, which in a compiled function is dead code, and is removed,
+    unless something uses it.
+
+    Args:
+      first: bijector of the images before the first level, such as `Standardize`.
+      levels: for each level its steps, from the data's end on.
+      image_shape: `(H, W, C)`; H and W are divisible by 2^levels.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if a level is empty, a bijector is no image's or conditional, or the image cannot
+        be halved that often.
+    """
+
+    def __init__(
+        self,
+        first: KerasBijector,
+        levels: Sequence[Sequence[KerasBijector]],
+        *,
+        image_shape: tuple[int, int, int],
+        name: str = "multi_scale_chain",
+    ) -> None:
+        if not levels or not all(levels):
+            raise ValueError(
+                "`levels` must hold at least one level with at least one step each, got "
+                f"{[len(level) for level in levels]} steps."
+            )
+        bijectors = [first, *itertools.chain.from_iterable(levels)]
+        for bijector in bijectors:
+            if bijector.event_ndims != 3 or bijector.conditional:
+                raise ValueError(
+                    f"`levels` must hold bijectors of images without condition, got "
+                    f"{bijector.name!r}."
+                )
+        if any(size % 2 ** len(levels) for size in image_shape[:2]):
+            raise ValueError(
+                f"`image_shape` must have a height and width divisible by {2 ** len(levels)} for "
+                f"{len(levels)} levels, got {tuple(image_shape)}."
+            )
+        self._image_shape = tuple(image_shape)
+        self._level_ends = tuple(itertools.accumulate(len(level) for level in levels))
+        super().__init__(bijectors, event_ndims=3, latent_ndims=1, name=name)
+
+    @property
+    def level_ends(self) -> tuple[int, ...]:
+        """Indices of the bijectors that are the last of their level."""
+        return self._level_ends
+
+    def trace(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        *,
+        stop_gradient_after: Collection[int] = (),
+    ) -> Trace:
+        """Runs the normalizing direction once and keeps every intermediate latent.
+
+        Args:
+          x: images `[batch, H, W, C]`.
+          condition: None; an image flow takes no condition.
+          stop_gradient_after: as for `TracedChain`. A stop holds for the whole state: for the image
+            that goes on and for everything that was factored out up to there.
+
+        Returns:
+          A `Trace` with one latent `[batch, H*W*C]` and one log-determinant per bijector.
+        """
+        latents, ildjs = [], []
+        for image, factored_out, ildj in self._walk(x, condition, stop_gradient_after):
+            latents.append(self._arrange(image, factored_out))
+            ildjs.append(ildj)
+        return Trace(tuple(latents), tuple(ildjs))
+
+    def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """Initialises every bijector from the images as they arrive there, and returns z."""
+        for image, factored_out, _ in self._walk(x, condition, run=_initialize):  # noqa: B007
+            pass
+        return self._arrange(image, factored_out)
+
+    def _inverse_and_ildj(self, x, condition):
+        ildjs = []
+        for image, factored_out, ildj in self._walk(x, condition):  # noqa: B007
+            ildjs.append(ildj)
+        return self._arrange(image, factored_out), tf.add_n(ildjs)
+
+    def _walk(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None,
+        stop_gradient_after: Collection[int] = (),
+        run: Callable[[KerasBijector, tf.Tensor], tuple[tf.Tensor, Any]] = _normalize,
+    ) -> Iterator[tuple[tf.Tensor, tuple[tf.Tensor, ...], Any]]:
+        """Yields (image that goes on, what was factored out before, ildj) of each bijector."""
+        _check_no_condition(condition)
+        factored_out: tuple[tf.Tensor, ...] = ()
+        for index, bijector in enumerate(self._bijectors):
+            if index > 0 and index - 1 in (0, *self._level_ends):
+                x = space_to_depth(x)
+            x, ildj = run(bijector, x)
+            yield x, factored_out, ildj
+            if index in stop_gradient_after:
+                x, *stopped = map(tf.stop_gradient, (x, *factored_out))
+                factored_out = tuple(stopped)
+            if index in self._level_ends[:-1]:
+                x, out = tf.split(x, 2, axis=-1)
+                factored_out += (out,)
+
+    def _forward_and_fldj(self, z, condition):
+        _check_no_condition(condition)
+        x = tf.reshape(z, tf.concat([tf.shape(z)[:-1], self._image_shape], axis=0))
+        x = tf.ensure_shape(x, z.shape[:-1] + self._image_shape)
+        factored_out = []
+        for _ in self._level_ends[:-1]:
+            x, out = tf.split(space_to_depth(x), 2, axis=-1)
+            factored_out.append(out)
+        x = space_to_depth(x)
+        fldjs = []
+        for index in range(len(self._bijectors) - 1, -1, -1):
+            if index in (0, *self._level_ends[:-1]):
+                x = depth_to_space(x)
+                if index > 0:
+                    x = tf.concat([x, factored_out.pop()], axis=-1)
+            x, fldj = self._bijectors[index].forward_and_fldj(x)
+            fldjs.append(fldj)
+        return x, tf.add_n(fldjs)
+
+    def _arrange(self, image: tf.Tensor, factored_out: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Arranges the state of the flow as a vector in the order of pixels."""
+        for out in reversed(factored_out):
+            image = tf.concat([depth_to_space(image), out], axis=-1)
+        if image.shape[-1] != self._image_shape[-1]:  # After the first squeeze.
+            image = depth_to_space(image)
+        dims = math.prod(self._image_shape)
+        return tf.reshape(image, tf.concat([tf.shape(image)[:-3], [dims]], axis=0))
+
+    def _forward_event_shape(self, shape):
+        return tf.TensorShape(self._image_shape)
+
+    def _forward_event_shape_tensor(self, shape):
+        return tf.constant(self._image_shape)
+
+    def _inverse_event_shape(self, shape):
+        return tf.TensorShape([math.prod(self._image_shape)])
+
+    def _inverse_event_shape_tensor(self, shape):
+        return tf.constant([math.prod(self._image_shape)])
+
+
+def _check_no_condition(condition: tf.Tensor | None) -> None:
+    if condition is not None:
+        raise ValueError(
+            "`condition` must be None: image flows take no condition, got one of shape "
+            f"{condition.shape}."
+        )
