@@ -25,6 +25,8 @@ SHORT = (
     "--report_steps=1",
     "--batch_size=64",
     "--teacher_width=8",
+    "--teacher_depth=1",
+    "--student_depth=1",
 )
 
 
@@ -76,7 +78,7 @@ def test_commands(empty_directory):
         run_dir = re.search(r"--run_dir=(\S+)", command).group(1)
         extra = () if run_dir in new_runs else SHORT
         if "flagfile" in command:
-            extra = (*extra, "--data=embedded")
+            extra = (*extra, "--data=embedded", "--students=student")
         run(command, extra)
         new_runs.add(run_dir)
     for run_dir in ("runs/embedded", "runs/power_glow"):
