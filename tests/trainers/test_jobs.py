@@ -34,7 +34,7 @@ def uncompiled(monkeypatch):
 def job(tmp_path_factory):
     """The run directory of the whole job, and what it printed."""
     run_dir = tmp_path_factory.mktemp("runs") / "first"
-    arguments = (*TINY, "--students=student,skd", "--synthesized_start=0.5")
+    arguments = (*TINY, "--students=student,skd", "--synthesized_start=0.5", "--fade_out=0")
     return run_dir, run(compress, run_dir, *arguments)
 
 
