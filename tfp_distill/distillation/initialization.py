@@ -36,7 +36,9 @@ def align_with_teacher(
 
     with h the student's and g the teacher's latents, both centred; rows with a value beyond 6
     standard deviations are left out. ActNorms are initialised from the same data. Call it for a new
-    student, before `fit`; it calls `student.initialize`.
+    student, before `fit`; it calls `student.initialize`. Measured (results/README.md): worth a third
+    of the gap on patches of photographs, with or without a loss on latents; helpful in short and
+    harmful in long trainings on POWER.
 
     Args:
       student: a flow whose steps have `InvertibleLinear` maps, as `TabularGlowConfig` builds it.
