@@ -20,7 +20,14 @@ from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.flows import Flow
 from tfp_distill.training import PartwiseModel, averaged_weights
 
-__all__ = ["TrainingRecord", "execution_steps", "fit_flow", "initial_rows", "read_record"]
+__all__ = [
+    "TrainingRecord",
+    "execution_steps",
+    "first_rows",
+    "fit_flow",
+    "initial_rows",
+    "read_record",
+]
 
 _RECORD = "progress.json"
 _LARGEST_EXECUTION = 50
@@ -122,8 +129,14 @@ def fit_flow(
 
 def initial_rows(data: FlowData) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the rows, and their conditions, that data-dependent weights are initialised from."""
-    condition = data.train_condition
-    return data.train[:_INITIAL_ROWS], None if condition is None else condition[:_INITIAL_ROWS]
+    return first_rows(data.train, data.train_condition, _INITIAL_ROWS)
+
+
+def first_rows(
+    rows: np.ndarray, condition: np.ndarray | None, number: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns so many rows, and their conditions if there are any."""
+    return rows[:number], None if condition is None else condition[:number]
 
 
 def execution_steps(report_steps: int) -> int:
@@ -141,11 +154,8 @@ class _Reporter(keras.callbacks.Callback):
         self._directory = directory
         self._steps = steps
         self._monitor = monitor
-        self._validation = evaluation_batches(
-            data.validation[:_VALIDATION_ROWS],
-            min(10_000, len(data.validation)),
-            condition=_first(data.validation_condition),
-        )
+        rows, condition = first_rows(data.validation, data.validation_condition, _VALIDATION_ROWS)
+        self._validation = evaluation_batches(rows, min(10_000, len(rows)), condition=condition)
         self._log_prob = tf.function(flow.log_prob, reduce_retracing=True)
         self._began = 0.0
 
@@ -204,10 +214,6 @@ class _Reporter(keras.callbacks.Callback):
             f"{self._directory.name}: step {row['step']:,} of {self._steps:,}, "
             f"{', '.join(figures)}; {left:.0f} s left"
         )
-
-
-def _first(rows: np.ndarray | None) -> np.ndarray | None:
-    return None if rows is None else rows[:_VALIDATION_ROWS]
 
 
 def _as_tuple(batch: Any) -> tuple[tf.Tensor, ...]:

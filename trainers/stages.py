@@ -30,7 +30,7 @@ from tfp_distill.export import export_flow
 from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.training import PartwiseModel
 
-from .fitting import execution_steps, fit_flow, initial_rows, read_record
+from .fitting import execution_steps, first_rows, fit_flow, initial_rows, read_record
 from .recipe import Recipe
 from .run_directory import RunDirectory
 
@@ -74,15 +74,14 @@ def train_student(run: RunDirectory, method: str) -> None:
     if losses := recipe.losses(method):
         nll_weight, *weights = recipe.weights(method)
         teacher = run.load_flow("teacher")
-        if recipe.starts_aligned(method):
+        is_new = read_record(run.model_directory(method)).steps == 0
+        if is_new and recipe.starts_aligned(method):
             align_with_teacher(student, teacher, *initial_rows(run.data))
         model = FlowDistiller(student, teacher, losses, weights, nll_weight, seed=recipe.seed)
         callbacks = _distillation_callbacks(recipe, method, model, steps)
         data = run.data
-        conditions = data.validation_condition
         monitor = DistillationMonitor(
-            data.validation[:_MONITOR_ROWS],
-            None if conditions is None else conditions[:_MONITOR_ROWS],
+            *first_rows(data.validation, data.validation_condition, _MONITOR_ROWS)
         )
     model.compile(
         _optimizer(recipe, recipe.student_learning_rate, steps),
