@@ -11,17 +11,18 @@ import pytest
 import source_tree
 
 _MODELS = ("bijectors", "networks", "training", "flows")
-_LIBRARY = (*_MODELS, "distillation", "evaluation", "export", "data")
+_LIBRARY = (*_MODELS, "distillation", "evaluation", "export", "data", "pixels")
 # What each layer may import besides itself.
 _BELOW = {
     "bijectors": (),
     "networks": (),
     "training": ("bijectors", "networks"),
-    "flows": ("bijectors", "networks", "training"),
+    "flows": ("bijectors", "networks", "training", "pixels"),
     "distillation": _MODELS,
-    "evaluation": _MODELS,
-    "export": _MODELS,
-    "data": (),
+    "evaluation": (*_MODELS, "pixels"),
+    "export": (*_MODELS, "pixels"),
+    "data": ("pixels",),
+    "pixels": (),
     "tfp_distill": _LIBRARY,
     "trainers": ("tfp_distill", *_LIBRARY),
     "flags": (),

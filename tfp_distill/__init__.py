@@ -23,6 +23,7 @@ from tfp_distill.flows import (
     load_flow,
     preset_names,
 )
+from tfp_distill.pixels import PixelFormat
 
 __all__ = [
     "DistillationMonitor",
@@ -35,6 +36,7 @@ __all__ = [
     "LogDensityLoss",
     "LossWeightSchedule",
     "MAFConfig",
+    "PixelFormat",
     "ReverseKLLoss",
     "SynthesizedLoss",
     "SynthesizedLossGate",

@@ -19,7 +19,7 @@ from tfp_distill.training import PartwiseModel, StepRandom
 __all__ = ["FlowDistiller"]
 
 _NLL = "nll"
-_RESERVED_NAMES = ("loss", _NLL, "grad_norm", "skipped_steps")
+_RESERVED_NAMES = ("loss", _NLL, "bits_per_dim", "grad_norm", "skipped_steps")
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -81,7 +81,8 @@ class FlowDistiller(PartwiseModel):
                 "`distillation_loss_weights` must have one weight for each of the "
                 f"{len(losses)} `distillation_losses`, got {len(weights)}."
             )
-        super().__init__(loss_names=(_NLL, *(loss.name for loss in losses)), seed=seed, name=name)
+        names = (*student.loss_names, *(loss.name for loss in losses))
+        super().__init__(loss_names=names, seed=seed, name=name)
         self.student = student
         self.teacher = as_given
         self._teacher = teacher
@@ -201,7 +202,8 @@ class FlowDistiller(PartwiseModel):
     ) -> dict[str, tf.Tensor]:
         """As `objective`, and the nll whatever its weight."""
         shared = self.shared_pass(x, condition, random)
-        return {_NLL: _nll(shared), **self._weighted(shared)}
+        metrics = self.student.likelihood_metrics(shared.student_trace.log_prob())
+        return {**metrics, **self._weighted(shared)}
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Restores the weights of the losses, in the middle of `fit` too (`BackupAndRestore`)."""
@@ -247,13 +249,13 @@ class FlowDistiller(PartwiseModel):
         return SharedPass(self.student, self._teacher, x, condition, random)
 
     def _weighted(self, shared: SharedPass) -> dict[str, tf.Tensor]:
-        losses = {
-            name: _nll(shared) if name == _NLL else self._losses[name](shared)
-            for name in self._active
-        }
+        losses = {name: self._losses[name](shared) for name in self._active if name != _NLL}
+        if _NLL in self._active:
+            log_prob = shared.student_trace.log_prob()
+            losses = {**self.student.likelihood_metrics(log_prob), **losses}
         weights = tf.unstack(self._weights_of_losses.value, len(self._names))
         weight_of = dict(zip(self._names, weights, strict=True))
-        loss = tf.add_n([weight_of[name] * value for name, value in losses.items()])
+        loss = tf.add_n([weight_of[name] * losses[name] for name in self._active])
         return {"loss": loss, **losses}
 
     def _select_active(self) -> None:
@@ -273,10 +275,6 @@ class FlowDistiller(PartwiseModel):
     def _sample_teacher(self, n: int) -> tf.Tensor:
         z = StepRandom(self.seed, 0).normal(n, self.student.latent_dims)
         return self._teacher.to_data_and_fldj(z)[0]
-
-
-def _nll(shared: SharedPass) -> tf.Tensor:
-    return -shared.student_trace.log_prob()
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

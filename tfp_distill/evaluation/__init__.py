@@ -3,7 +3,6 @@
 from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
-    bits_per_dim,
     evaluate_likelihood,
     round_trip_error,
 )
@@ -17,6 +16,7 @@ from tfp_distill.evaluation.results import (
     write_results_json,
 )
 from tfp_distill.evaluation.speed import Speed, measure_speed
+from tfp_distill.pixels import bits_per_dim
 
 __all__ = [
     "LearningCurve",

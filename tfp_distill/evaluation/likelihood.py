@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from tfp_distill.evaluation.compiled import compiled
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
 
-__all__ = ["Likelihood", "bits_per_dim", "evaluate_likelihood", "round_trip_error"]
+__all__ = ["Likelihood", "evaluate_likelihood", "round_trip_error"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,31 +77,6 @@ def evaluate_likelihood(
         num_examples=len(values),
         num_non_finite=num_non_finite,
     )
-
-
-def bits_per_dim(log_prob: Any, dims: int, *, bins: int = 256) -> Any:
-    """Converts log-likelihoods of dequantised images to bits per dimension of the discrete ones.
-
-        bits_per_dim = -log_prob / (dims ln 2) + log2(bins)
-
-    for data in [0, 1): integers 0 ... bins-1 with uniform noise, divided by `bins`. A density in
-    that unit is bins^dims times that of the integers. In expectation over the noise this is an
-    upper bound of the bits per dimension of the integers themselves (Theis, van den Oord and
-    Bethge, 2016, arXiv:1511.01844, section 3.1). Where the data was not divided, `bins` is 1.
-
-    Args:
-      log_prob: nats per example, a number, array or tensor; `Likelihood.mean` too.
-      dims: number of dimensions of an example, channels included.
-      bins: number of values of a dimension: 2^num_bits, 256 for bytes.
-
-    Returns:
-      Bits per dimension, like `log_prob`.
-
-    Raises:
-      ValueError: if `dims` or `bins` is less than 1.
-    """
-    check_at_least(1, dims=dims, bins=bins)
-    return -log_prob / (dims * math.log(2)) + math.log2(bins)
 
 
 def round_trip_error(

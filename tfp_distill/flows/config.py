@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow_probability as tfp
 
 from tfp_distill.bijectors import Standardize, TracedChain
+from tfp_distill.pixels import PixelFormat
 
 __all__ = ["FlowConfig", "check_at_least"]
 
@@ -32,6 +33,11 @@ class FlowConfig(abc.ABC):
     def level_ends(self) -> tuple[int, ...]:
         """The last step of each level of a multi-scale flow, counted from 1; () for others."""
         return ()
+
+    @property
+    def pixel_format(self) -> PixelFormat | None:
+        """How bytes become examples of a flow of images; None for others."""
+        return None
 
     @abc.abstractmethod
     def build_bijector(self) -> TracedChain:

@@ -44,7 +44,8 @@ class Flow(PartwiseModel):
     def __init__(self, config: FlowConfig, *, seed: int = 0, name: str | None = None) -> None:
         if not isinstance(config, FlowConfig):
             raise ValueError(f"`config` must be a FlowConfig, got {type(config).__name__}.")
-        super().__init__(loss_names=("nll",), seed=seed, name=name)
+        names = ("nll", "bits_per_dim") if config.pixel_format else ("nll",)
+        super().__init__(loss_names=names, seed=seed, name=name)
         self.config = config
         self._initialized = self._add_counter("initialized")
         self._bijector = config.build_bijector()
@@ -173,9 +174,19 @@ class Flow(PartwiseModel):
     def objective(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> dict[str, tf.Tensor]:
-        """Returns the negative log-likelihood `[batch]`, in nats per example."""
-        nll = -self.log_prob(x, condition)
-        return {"loss": nll, "nll": nll}
+        """Returns the negative log-likelihood `[batch]`, in nats per example.
+
+        For images also `bits_per_dim`.
+        """
+        log_prob = self.log_prob(x, condition)
+        return {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
+
+    def likelihood_metrics(self, log_prob: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns `nll`, and for images `bits_per_dim`, of log-likelihoods in nats per example."""
+        metrics = {"nll": -log_prob}
+        if pixel_format := self.config.pixel_format:
+            metrics["bits_per_dim"] = pixel_format.bits_per_dim(log_prob, self.event_shape)
+        return metrics
 
     def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Returns log p(x), so that `flow(x)` and `flow.predict(dataset)` give likelihoods."""

@@ -21,6 +21,7 @@ from tfp_distill.bijectors import (
 from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
 from tfp_distill.flows.config import FlowConfig, check_at_least
 from tfp_distill.networks import ConvConditioner, ZeroConv
+from tfp_distill.pixels import PixelFormat
 
 __all__ = ["GlowConfig"]
 
@@ -41,11 +42,12 @@ class GlowConfig(FlowConfig):
     where the last two terms, of the factoring out, are not in the last level.
 
     Images come as numbers in [0, 1): pixel values with uniform noise, divided by their number, such
-    as (uint8 + noise) / 256. Likelihoods are densities in that unit. The statistics start as mean
-    0.5 and scale 1 for each channel.
+    as (uint8 + noise) / 256; `pixel_format` makes them of bytes. Likelihoods are densities in that
+    unit. The statistics start as mean 0.5 and scale 1 for each channel.
 
     Attributes:
-      image_shape: `(H, W, C)` with 1 to 4 channels; H and W are divisible by 2^num_levels.
+      image_shape: `(H, W, C)` with 1 to 4 channels, padding included; H and W are divisible by
+        2^num_levels.
       num_levels: number of levels L.
       steps_per_level: number of steps K of each level.
       hidden_channels: number h of hidden channels of the conditioners.
@@ -53,6 +55,8 @@ class GlowConfig(FlowConfig):
       log_scale_bound: bound of the affine couplings' log-scales, in nats. The scales of all steps
         multiply: a bound of 3, good for few steps, lets a careless first update of a network of 24
         steps reach latents of 1e20. (What is factored out, once a level, has `FactorOut`'s bound.)
+      num_bits: bits of a pixel's channel, 1 to 8; see `PixelFormat`.
+      padding: number of pixels at each border that are padding.
       seed: seed of the initial weights.
     """
 
@@ -62,6 +66,8 @@ class GlowConfig(FlowConfig):
     hidden_channels: int = 128
     coupling: str = "affine"
     log_scale_bound: float = 1.0
+    num_bits: int = 8
+    padding: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,6 +84,15 @@ class GlowConfig(FlowConfig):
         if self.coupling not in ("affine", "additive"):
             raise ValueError(f'`coupling` must be "affine" or "additive", got {self.coupling!r}.')
         self._check_image_shape()
+        if 2 * self.pixel_format.padding >= min(self.image_shape[:2]):
+            raise ValueError(
+                f"`padding` must leave an image within {self.image_shape}, got {self.padding}."
+            )
+
+    @property
+    def pixel_format(self) -> PixelFormat:
+        """`num_bits` and `padding`: how bytes become examples."""
+        return PixelFormat(self.num_bits, self.padding)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ class PartwiseModel(keras.Model, abc.ABC):
     Batches are `x` or `(x, condition)`.
 
     Args:
-      loss_names: names of all losses that the objective may report besides `loss`.
+      loss_names: names of all figures that the objective may report besides `loss`.
       seed: seed of the noise that training draws (see `StepRandom`).
       name: name of the model.
     """
@@ -49,6 +49,11 @@ class PartwiseModel(keras.Model, abc.ABC):
         self._means = {name: _MeanOrNan(name=name) for name in ("loss", *loss_names, "grad_norm")}
         self._skipped_metric = keras.metrics.Sum(name="skipped_steps")
         self._use_xla = True
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Names of all figures that the objective may report besides `loss`."""
+        return self._loss_names
 
     @property
     def active_losses(self) -> tuple[str, ...]:
