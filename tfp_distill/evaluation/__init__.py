@@ -1,10 +1,19 @@
 """Evaluation: likelihood, speed, plots, and the report that holds all of it."""
 
+from tfp_distill.evaluation.callbacks import SampleGrid
 from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
     evaluate_likelihood,
     round_trip_error,
+)
+from tfp_distill.evaluation.mosaic import mosaic
+from tfp_distill.evaluation.pictures import (
+    interpolations,
+    nearest_training_images,
+    reconstructions,
+    sample_grid,
+    temperature_sweep,
 )
 from tfp_distill.evaluation.plots import marginals, pairwise
 from tfp_distill.evaluation.report import format_table, write_report
@@ -22,18 +31,25 @@ __all__ = [
     "LearningCurve",
     "Likelihood",
     "Result",
+    "SampleGrid",
     "Speed",
     "bits_per_dim",
     "evaluate_flow",
     "evaluate_likelihood",
     "format_table",
     "gap_closed",
+    "interpolations",
     "learning_curves",
     "marginals",
     "measure_speed",
+    "mosaic",
+    "nearest_training_images",
     "pairwise",
     "read_results_json",
+    "reconstructions",
     "round_trip_error",
+    "sample_grid",
+    "temperature_sweep",
     "write_report",
     "write_results_json",
 ]
