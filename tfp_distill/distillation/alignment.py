@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["align_by_depth", "align_flows", "align_level_ends", "check_taps"]
+__all__ = ["align_by_depth", "align_flows", "align_level_ends", "align_steps", "check_taps"]
 
 
 def align_by_depth(student_steps: int, teacher_steps: int) -> tuple[tuple[int, int], ...]:
@@ -63,6 +64,30 @@ def align_flows(student: Any, teacher: Any) -> tuple[tuple[int, int], ...]:
     if min(map(len, ends)) > 1:
         return align_level_ends(*ends)
     return align_by_depth(student.num_steps, teacher.num_steps)
+
+
+def align_steps(student: Any, teacher: Any) -> tuple[tuple[int, int], ...]:
+    """Matches as many steps as can be: by fractions of depth, of each level where there are levels.
+
+    The n-th level is matched with the n-th, where the resolutions are the same.
+
+    Args:
+      student: has `num_steps`, and `level_ends` where it has levels.
+      teacher: the same.
+
+    Returns:
+      Pairs (student step, teacher step), counted from 1.
+    """
+    levels = [list(itertools.pairwise((0, *_ends(flow)))) for flow in (student, teacher)]
+    return tuple(
+        (student_start + i, teacher_start + j)
+        for (student_start, student_end), (teacher_start, teacher_end) in zip(*levels, strict=False)
+        for i, j in align_by_depth(student_end - student_start, teacher_end - teacher_start)
+    )
+
+
+def _ends(flow: Any) -> tuple[int, ...]:
+    return tuple(getattr(flow, "level_ends", ())) or (flow.num_steps,)
 
 
 def check_taps(
