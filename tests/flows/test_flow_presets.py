@@ -35,8 +35,8 @@ PARAMETERS = {
     "cifar10_glow_teacher": 44_052_720,
     "celeba_glow_student": 7_896_816,
     "celeba_glow_teacher": 60_781_392,
-    "fashion_mnist_glow_student": 76_880,
-    "fashion_mnist_glow_teacher": 655_952,
+    "fashion_mnist_glow_student": 51_664,
+    "fashion_mnist_glow_teacher": 307_280,
     "digits_glow_student": 15_312,
     "digits_glow_teacher": 153_680,
 }
