@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 from flow_pairs import assert_equal, shared_pass, twin, values
 
 from tfp_distill import (
@@ -117,9 +118,8 @@ def test_teacher_and_student_need_the_same_image_shape():
         FlowDistiller(other, make_flow(1), LatentLoss())
 
 
-def test_a_start_in_the_teachers_frame_is_for_vectors():
-    student, teacher = make_flow(1), make_flow(2)
-    with pytest.raises(
-        ValueError, match=r"`student` must be a flow of vectors, got the event shape \(8, 8, 1\)"
-    ):
-        align_with_teacher(student, teacher, images(200))
+def test_a_student_of_images_starts_in_the_frame_of_a_teacher_of_images():
+    base = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), SHAPE)
+    teacher = tfp.distributions.TransformedDistribution(base, tfp.bijectors.Scale(2.0))
+    with pytest.raises(ValueError, match="`teacher` must be a Glow of images, as the student, got"):
+        align_with_teacher(make_flow(1), teacher, images(200))

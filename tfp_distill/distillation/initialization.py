@@ -64,7 +64,7 @@ def align_with_teacher(
     teacher = as_teacher(teacher)
     if is_image and not getattr(teacher, "level_ends", ()):
         raise ValueError(
-            "`teacher` must be a flow of images as the student is, got one of vectors."
+            "`teacher` must be a Glow of images, as the student, got one without levels."
         )
     matched = dict(align_steps(student, teacher))
     student.initialize(x, condition)
