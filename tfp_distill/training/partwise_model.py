@@ -329,11 +329,12 @@ class PartwiseModel(PartitionedModel, abc.ABC):
     def _update_metrics(self, values, rows, finite):
         """Accumulates the means of a global batch; a skipped batch leaves the metrics alone."""
         weight = tf.where(finite, tf.cast(rows, tf.float32), 0.0)
+        metrics = {**self._means, **self._part_means}
         logs = {}
         for name, value in values.items():
             value = tf.where(finite, tf.cast(value, tf.float32), 0.0)
-            self._means[name].update_state(value, sample_weight=weight)
-            logs[name] = self._means[name].result()
+            metrics[name].update_state(value, sample_weight=weight)
+            logs[name] = metrics[name].result()
         return logs
 
     def _add_counter(self, name: str) -> keras.Variable:
