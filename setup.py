@@ -22,7 +22,7 @@ setup(
     ],
     package_dir={"tfp_distill.flags": "flags", "tfp_distill.trainers": "trainers"},
     package_data={
-        "tfp_distill.data.embedded": ["ATTRIBUTION.md", "power_100k.npz"],
+        "tfp_distill.data.embedded": ["ATTRIBUTION.md", "digits.npz", "power_100k.npz"],
         "tfp_distill.flags": ["*.flags"],
     },
 )

@@ -6,6 +6,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -13,10 +14,12 @@ from tfp_distill.flows import Flow, interpolate
 
 __all__ = ["export_flow"]
 
+_PIXELS = ("float", "uint8")
+_IMAGES_A_SEED = 2**20
 _SAVED_MODEL_ENTRIES = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
-def export_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
+def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "float") -> None:
     """Writes a SavedModel that samples, inverts and evaluates the flow without this library.
 
     Its named signatures take and return, with any batch size,
@@ -25,15 +28,30 @@ def export_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
         log_prob(x)                   -> log_prob  [batch], in nats
         to_latent(x)                  -> z         [batch, D]
         to_data(z)                    -> x         [batch, ...]
+        reconstruct(x)                -> x         [batch, ...], of to_data(to_latent(x))
         interpolate(x_a, x_b, alphas) -> x         [batch, m, ...] for alphas [m] in [0, 1]
 
     and for a conditional flow also `condition`, `[batch, C]` (`[n, C]` for `sample`). Equal seeds
-    give the samples of `flow.sample`. Example, with TensorFlow alone:
+    give the samples of `flow.sample`. For a flow of images `log_prob` also returns `bits_per_dim`,
+    `[batch]`. Example, with TensorFlow alone:
 
         model = tf.saved_model.load(path)
         one, half = tf.constant(1.0), tf.constant(0.5)
         x = model.signatures["sample"](n=tf.constant(5), temperature=one, seed=tf.constant(0))["x"]
         nats = model.signatures["log_prob"](x=x)["log_prob"]
+
+    With `pixels="uint8"` every x is a picture, uint8 `[..., h, w, C]`, without padding. The numbers
+    in between are made inside, as `flow.config.pixel_format` says:
+
+        x = quantize(to_data(z))                 wherever a picture comes out
+        z = to_latent(midpoints(x))              without noise: equal pictures, equal latents
+        log_prob(x, seed) = log p(dequantize(x)) with noise, int32 scalar `seed`
+
+    `reconstruct` thus returns the very bytes that it got, but for bits that are not modelled, as
+    long as the flow inverts itself to half a step of the bytes; images unlike those it was trained
+    on may be too far out for that. `log_prob` is that of the numbers in [0, 1), with the padding,
+    and `bits_per_dim` that of the bytes. Equal seeds give equal noise: image i of a batch gets the
+    noise of the place 2^20 seed + i, `flow.config.pixel_format.dequantize(x, seed=0, first=...)`.
 
     The model is written beside `path` first and moved there when it is complete. A SavedModel that
     is already there is replaced.
@@ -41,10 +59,19 @@ def export_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
     Args:
       flow: an initialised flow.
       path: the directory to write.
+      pixels: "float" for x as the flow takes it, "uint8" for pictures.
 
     Raises:
-      ValueError: if the flow is not initialised, or `path` holds something that is no SavedModel.
+      ValueError: if the flow is not initialised, `pixels` is neither, or "uint8" for a flow that is
+        not of images, or `path` holds something that is no SavedModel.
     """
+    if pixels not in _PIXELS:
+        raise ValueError(f"`pixels` must be one of {', '.join(_PIXELS)}, got {pixels!r}.")
+    if pixels == "uint8" and flow.config.pixel_format is None:
+        raise ValueError(
+            f"`pixels` must be 'float' for {flow.name!r}, whose data of shape "
+            f"{('batch', *flow.event_shape)} are no images, got {pixels!r}."
+        )
     if not flow.initialized:
         raise ValueError(
             f"`flow` must be initialised, by `fit` or `initialize`, got the new {flow.name!r}."
@@ -56,7 +83,7 @@ def export_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
         new, old = pathlib.Path(directory, "new"), pathlib.Path(directory, "old")
         module = tf.Module(name="flow")
         module.weights = list(flow.bijector.variables)  # a SavedModel keeps what it can reach
-        tf.saved_model.save(module, str(new), signatures=_signatures(flow))
+        tf.saved_model.save(module, str(new), signatures=_signatures(flow, pixels))
         if path.exists():
             path.rename(old)
         try:
@@ -67,10 +94,47 @@ def export_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
             raise
 
 
-def _signatures(flow: Flow) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+class _DataFormat(NamedTuple):
+    """The x of the signatures, and the way to the flow's x and back."""
+
+    spec: tf.TensorSpec
+    likelihood_inputs: dict[str, tf.TensorSpec]  # What `dequantize` takes besides x.
+    encode: Callable[..., tf.Tensor]
+    dequantize: Callable[..., tf.Tensor]
+    decode: Callable[..., tf.Tensor]
+
+
+def _float_format(flow: Flow) -> _DataFormat:
+    spec = tf.TensorSpec([None, *flow.event_shape], flow.compute_dtype)
+    return _DataFormat(spec, {}, tf.identity, tf.identity, tf.identity)
+
+
+def _uint8_format(flow: Flow) -> _DataFormat:
+    pixel_format = flow.config.pixel_format
+    height, width, channels = flow.event_shape
+    border = 2 * pixel_format.padding
+    shape = (height - border, width - border, channels)
+
+    def dequantize(x, seed):
+        first = tf.cast(seed, tf.int64) * _IMAGES_A_SEED
+        return pixel_format.dequantize(x, seed=0, first=first)
+
+    def decode(x):
+        leading = tf.shape(x)[:-3]
+        images = pixel_format.quantize(tf.reshape(x, [-1, *flow.event_shape]))
+        return tf.reshape(images, tf.concat([leading, shape], axis=0))
+
+    inputs = {"seed": tf.TensorSpec([], tf.int32)}
+    spec = tf.TensorSpec([None, *shape], tf.uint8)
+    return _DataFormat(spec, inputs, pixel_format.midpoints, dequantize, decode)
+
+
+def _signatures(flow: Flow, pixels: str) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the concrete functions by name, with unknown batch sizes."""
     dtype = tf.as_dtype(flow.compute_dtype)
-    x = tf.TensorSpec([None, *flow.event_shape], dtype)
+    data = _uint8_format(flow) if pixels == "uint8" else _float_format(flow)
+    x, encode, decode = data.spec, data.encode, data.decode
+    pixel_format = flow.config.pixel_format
     z = tf.TensorSpec([None, flow.latent_dims], dtype)
     vector, scalar = tf.TensorSpec([None], dtype), tf.TensorSpec([], dtype)
     integer = tf.TensorSpec([], tf.int32)
@@ -78,28 +142,39 @@ def _signatures(flow: Flow) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     condition_spec = {"condition": tf.TensorSpec([None, dims], dtype)} if dims else {}
 
     def sample(n, temperature, seed, condition=None):
-        return {"x": flow.sample(n, condition, temperature=temperature, seed=seed)}
+        return {"x": decode(flow.sample(n, condition, temperature=temperature, seed=seed))}
 
-    def log_prob(x, condition=None):
-        return {"log_prob": flow.log_prob(x, condition)}
+    def log_prob(x, condition=None, **inputs):
+        nats = flow.log_prob(data.dequantize(x, **inputs), condition)
+        if pixel_format is None:
+            return {"log_prob": nats}
+        return {
+            "log_prob": nats,
+            "bits_per_dim": pixel_format.bits_per_dim(nats, flow.event_shape),
+        }
 
     def to_latent(x, condition=None):
-        return {"z": flow.to_latent(x, condition)}
+        return {"z": flow.to_latent(encode(x), condition)}
 
     def to_data(z, condition=None):
-        return {"x": flow.to_data(z, condition)}
+        return {"x": decode(flow.to_data(z, condition))}
+
+    def reconstruct(x, condition=None):
+        z = tf.identity(flow.to_latent(encode(x), condition))  # TFP would remember x.
+        return {"x": decode(flow.to_data(z, condition))}
 
     def between(x_a, x_b, alphas, condition=None):
-        return {"x": interpolate(flow, x_a, x_b, alphas, condition)}
+        return {"x": decode(interpolate(flow, encode(x_a), encode(x_b), alphas, condition))}
 
     def concrete(function, **specs):
         return tf.function(function).get_concrete_function(**specs, **condition_spec)
 
     return {
         "sample": concrete(sample, n=integer, temperature=scalar, seed=integer),
-        "log_prob": concrete(log_prob, x=x),
+        "log_prob": concrete(log_prob, x=x, **data.likelihood_inputs),
         "to_latent": concrete(to_latent, x=x),
         "to_data": concrete(to_data, z=z),
+        "reconstruct": concrete(reconstruct, x=x),
         "interpolate": concrete(between, x_a=x, x_b=x, alphas=vector),
     }
 

@@ -15,8 +15,9 @@ import sys
 from absl import flags
 
 from .command_line import run, usage_errors
+from .reporting import evaluate
 from .run_directory import define_run_flags, open_run
-from .stages import best_student, evaluate, export, train_student, train_teacher
+from .stages import best_student, export, train_student, train_teacher
 
 __all__ = ["main"]
 

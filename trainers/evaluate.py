@@ -11,8 +11,8 @@ import sys
 from absl import app, flags
 
 from .command_line import run, usage_errors
+from .reporting import evaluate
 from .run_directory import define_run_flags, open_run
-from .stages import evaluate
 
 __all__ = ["main"]
 

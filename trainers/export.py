@@ -1,15 +1,21 @@
 """Exports a trained model as a SavedModel that runs with TensorFlow alone.
 
 tfp-distill-export --run_dir=runs/first --model=skd
+
+A model of images is exported with pictures as input and output, bytes, because that is what a
+server has; with --pixels=float with the numbers that the flow itself takes.
 """
 
 from __future__ import annotations
 
 from absl import flags
 
+from tfp_distill.export import export_flow
+from tfp_distill.flows import Flow
+
 from .command_line import run, usage_errors
 from .run_directory import define_run_flags, open_run
-from .stages import best_student, export
+from .stages import best_student
 
 __all__ = ["main"]
 
@@ -19,16 +25,40 @@ def main(flag_values: flags.FlagValues) -> None:
     with usage_errors():
         run_directory = open_run(flag_values)
         name = flag_values["model"].value or best_student(run_directory)
-        run_directory.load_flow(name)
-    export(run_directory, name)
+        flow = run_directory.load_flow(name)
+        pixels = _pixels(flag_values["pixels"].value, flow)
+    path = run_directory.path / "saved_model"
+    export_flow(flow, path, pixels=pixels)
+    print(f"{name} is exported as a SavedModel: {path}", flush=True)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of this script."""
     define_run_flags(flag_values)
-    flags.DEFINE_string(
-        "model", "", "Which model; the best student if empty.", flag_values=flag_values
+    define = dict(flag_values=flag_values)
+    flags.DEFINE_string("model", "", "Which model; the best student if empty.", **define)
+    flags.DEFINE_enum(
+        "pixels",
+        None,
+        ["uint8", "float"],
+        "What the SavedModel of images takes and returns: uint8 pictures, by default, or the "
+        "numbers of the flow.",
+        **define,
     )
+
+
+def _pixels(pixels: str | None, flow: Flow) -> str:
+    """Returns what `export_flow` gets.
+
+    Raises:
+      ValueError: if a flow that is not of images should take pictures.
+    """
+    images = flow.config.pixel_format is not None
+    if pixels is None:
+        return "uint8" if images else "float"
+    if pixels == "uint8" and not images:
+        raise ValueError(f"`pixels` must be float for {flow.name}, no flow of images, got uint8.")
+    return pixels
 
 
 def console() -> None:

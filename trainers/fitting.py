@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfp_distill.data import FlowData, evaluation_batches, training_batches
 from tfp_distill.distillation import DistillationMonitor
+from tfp_distill.evaluation import evaluation_batch_size
 from tfp_distill.flows import Flow
 from tfp_distill.training import PartwiseModel, averaged_weights
 
@@ -33,6 +34,7 @@ _RECORD = "progress.json"
 _LARGEST_EXECUTION = 50
 _INITIAL_ROWS = 50_000
 _VALIDATION_ROWS = 50_000
+_VALUES_OF_IMAGES = 2_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,7 @@ def fit_flow(
     batch_size: int,
     report_steps: int,
     seed: int,
+    random_flip: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: DistillationMonitor | None = None,
 ) -> TrainingRecord:
@@ -95,6 +98,7 @@ def fit_flow(
       batch_size: rows of a batch.
       report_steps: steps between two measurements.
       seed: seed of the batches.
+      random_flip: whether images are mirrored at random.
       callbacks: further callbacks, whose effect depends on the step alone.
       monitor: adds its figures to the measurements.
 
@@ -113,7 +117,13 @@ def fit_flow(
         if not model.initialized:
             model.initialize(*initial_rows(data))
     batches = training_batches(
-        data.train, batch_size, condition=data.train_condition, seed=seed, start_step=record.steps
+        data.train,
+        batch_size,
+        condition=data.train_condition,
+        seed=seed,
+        start_step=record.steps,
+        pixel_format=data.pixel_format,
+        random_flip=random_flip,
     )
     reporter = _Reporter(flow, data, directory, record, steps, monitor)
     model.fit(
@@ -129,14 +139,18 @@ def fit_flow(
 
 def initial_rows(data: FlowData) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the rows, and their conditions, that data-dependent weights are initialised from."""
-    return first_rows(data.train, data.train_condition, _INITIAL_ROWS)
+    return first_rows(data, "train", _INITIAL_ROWS)
 
 
-def first_rows(
-    rows: np.ndarray, condition: np.ndarray | None, number: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns so many rows, and their conditions if there are any."""
-    return rows[:number], None if condition is None else condition[:number]
+def first_rows(data: FlowData, part: str, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns so many rows of a part, and their conditions if there are any.
+
+    Of images there are fewer, because each has many more dimensions and takes longer.
+    """
+    if data.pixel_format:
+        number = min(number, max(2, _VALUES_OF_IMAGES // math.prod(data.event_shape)))
+    condition = data.condition(part)
+    return data.examples(part)[:number], None if condition is None else condition[:number]
 
 
 def execution_steps(report_steps: int) -> int:
@@ -154,8 +168,10 @@ class _Reporter(keras.callbacks.Callback):
         self._directory = directory
         self._steps = steps
         self._monitor = monitor
-        rows, condition = first_rows(data.validation, data.validation_condition, _VALIDATION_ROWS)
-        self._validation = evaluation_batches(rows, min(10_000, len(rows)), condition=condition)
+        rows, condition = first_rows(data, "validation", _VALIDATION_ROWS)
+        batch_size = min(evaluation_batch_size(flow), len(rows))
+        self._validation = evaluation_batches(rows, batch_size, condition=condition)
+        self._pixel_format, self._event_shape = data.pixel_format, data.event_shape
         self._log_prob = tf.function(flow.log_prob, reduce_retracing=True)
         self._began = 0.0
 
@@ -172,6 +188,9 @@ class _Reporter(keras.callbacks.Callback):
         logs = {name: float(value) for name, value in logs.items()}
         with averaged_weights(self.model):
             logs["val_nll"] = self._validation_nll()
+            if self._pixel_format:
+                bits = self._pixel_format.bits_per_dim(-logs["val_nll"], self._event_shape)
+                logs["val_bits_per_dim"] = bits
             if self._monitor is not None:
                 self._monitor.on_epoch_end(epoch, logs)
             if logs["val_nll"] < self.record.best_val_nll:
@@ -204,6 +223,7 @@ class _Reporter(keras.callbacks.Callback):
         named = {
             "nll": "nll",
             "val_nll": "validation nll",
+            "val_bits_per_dim": "bits per dimension",
             "val_latent_distance": "latents apart",
             "val_sample_distance": "samples apart",
         }

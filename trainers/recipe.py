@@ -18,7 +18,8 @@ from tfp_distill.distillation import (
     ReverseKLLoss,
     SynthesizedLoss,
 )
-from tfp_distill.flows import FlowConfig, MAFConfig, TabularGlowConfig
+from tfp_distill.flows import FlowConfig, GlowConfig, MAFConfig, TabularGlowConfig
+from tfp_distill.pixels import PixelFormat
 
 __all__ = ["METHODS", "Recipe", "define_recipe_flags", "recipe_from_flags"]
 
@@ -50,23 +51,31 @@ class Recipe:
       ValueError: if a value breaks its rule.
     """
 
-    data: str = _field("embedded", "Name of a data set, or path of a .npy, .npz, .csv or .parquet.")
+    data: str = _field("embedded", "Name of a data set, or path of rows or images of yours.")
     data_dir: str = _field("", "Where prepared benchmark data are kept; TFDS's default if empty.")
     manual_dir: str = _field("", "Directory with published archives, to use instead of downloads.")
     condition_columns: tuple[str, ...] = _field((), "Columns that condition the flow.")
     train_rows: int = _field(0, "Use only the first so many training rows; 0 for all.")
+    num_bits: int = _field(0, "Bits of a pixel's channel that are modelled; 0: all of the source.")
+    padding: int = _field(0, "Black pixels to add at each border of images.")
+    image_size: int = _field(0, "Crop images to a square and resize them to this; 0: as they are.")
+    random_flip: bool = _field(False, "Whether training images are mirrored at random.")
     seed: int = _field(0, "Seed of weights, batches, latents and of a file's random split.")
 
     teacher_path: str = _field("", "A saved .keras flow to use as teacher instead of training one.")
     teacher_architecture: str = _field("glow", "glow, maf or iaf.")
-    teacher_depth: int = _field(5, "Number of steps of the teacher flow.")
-    teacher_width: int = _field(64, "Hidden units of the teacher's conditioners.")
+    teacher_depth: int = _field(5, "Number of steps, for images of each level.")
+    teacher_levels: int = _field(3, "Number of levels of a Glow of images.")
+    teacher_coupling: str = _field("affine", "Coupling of a Glow of images: affine or additive.")
+    teacher_width: int = _field(64, "Hidden units or channels of the conditioners.")
     teacher_training_steps: int = _field(4000, "Training steps of the teacher.")
     teacher_learning_rate: float = _field(1e-2, "Peak learning rate of the teacher.")
 
     student_architecture: str = _field("glow", "glow, maf or iaf.")
-    student_depth: int = _field(3, "Number of steps of the student flow.")
-    student_width: int = _field(32, "Hidden units of the student's conditioners.")
+    student_depth: int = _field(3, "Number of steps, for images of each level.")
+    student_levels: int = _field(3, "Number of levels of a Glow of images.")
+    student_coupling: str = _field("affine", "Coupling of a Glow of images: affine or additive.")
+    student_width: int = _field(32, "Hidden units or channels of the conditioners.")
     student_training_steps: int = _field(3000, "Training steps of each student.")
     student_learning_rate: float = _field(1e-2, "Peak learning rate of each student.")
     students: tuple[str, ...] = _field(
@@ -78,7 +87,14 @@ class Recipe:
     clip_norm: float = _field(1.0, "Largest norm of the gradient.")
     ema_momentum: float = _field(0.99, "Momentum of the average of the weights; 0 for none.")
     weight_decay: float = _field(0.0, "Decoupled weight decay (AdamW).")
+    jit_compile: bool = _field(True, "Whether XLA compiles; it slows convolutions on CPUs down.")
     report_steps: int = _field(250, "Steps between two measurements on validation data.")
+
+    evaluation_draws: int = _field(1, "Draws of noise that the likelihood of images averages.")
+    feature_extractor: str = _field(
+        "", "For Frechet distances: inception, or a .keras file of features; none if empty."
+    )
+    frechet_images: int = _field(10_000, "Number of samples and of test images to compare.")
 
     lkd_weights: tuple[float, ...] = _field((1.0, 0.5), "Weights of nll, LKD.")
     ilkd_weights: tuple[float, ...] = _field((1.0, 0.5), "Weights of nll, ILKD.")
@@ -98,8 +114,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         at_least = {
-            1: ("teacher_training_steps", "student_training_steps", "batch_size", "report_steps"),
-            0: ("train_rows", "seed", "warmup_steps", "weight_decay"),
+            2: ("frechet_images",),
+            1: (
+                *("teacher_training_steps", "student_training_steps", "batch_size"),
+                *("report_steps", "teacher_levels", "student_levels", "evaluation_draws"),
+            ),
+            0: (
+                *("train_rows", "seed", "warmup_steps", "weight_decay"),
+                *("num_bits", "padding", "image_size"),
+            ),
         }
         for minimum, names in at_least.items():
             for name in names:
@@ -124,8 +147,10 @@ class Recipe:
             rule = f"{number} numbers, none negative and not all 0"
             is_legal = len(weights) == number and min(weights) >= 0 and max(weights) > 0
             self._check(f"{method}_weights", rule, is_legal)
-        self.teacher_config(dims=2, condition_dims=0)
-        self.student_config(dims=2, condition_dims=0)
+        for name in ("teacher_coupling", "student_coupling"):
+            self._check(name, "affine or additive", getattr(self, name) in ("affine", "additive"))
+        self.teacher_config((2,))
+        self.student_config((2,))
         self.losses("skd")
         for method in self.students:
             self.check_method(method)
@@ -134,15 +159,29 @@ class Recipe:
         if not is_legal:
             raise ValueError(f"`{name}` must be {rule}, got {getattr(self, name)!r}.")
 
-    def teacher_config(self, *, dims: int, condition_dims: int) -> FlowConfig:
-        """Returns the architecture of the teacher for data of so many dimensions."""
-        sizes = (self.teacher_depth, self.teacher_width)
-        return self._config(self.teacher_architecture, sizes, dims, condition_dims)
+    def teacher_config(
+        self,
+        event_shape: tuple[int, ...],
+        *,
+        condition_dims: int = 0,
+        pixel_format: PixelFormat | None = None,
+    ) -> FlowConfig:
+        """Returns the architecture of the teacher for examples of a shape.
 
-    def student_config(self, *, dims: int, condition_dims: int) -> FlowConfig:
-        """Returns the architecture of every student for data of so many dimensions."""
-        sizes = (self.student_depth, self.student_width)
-        return self._config(self.student_architecture, sizes, dims, condition_dims)
+        Raises:
+          ValueError: if the architecture does not fit examples of that shape.
+        """
+        return self._config("teacher", event_shape, condition_dims, pixel_format)
+
+    def student_config(
+        self,
+        event_shape: tuple[int, ...],
+        *,
+        condition_dims: int = 0,
+        pixel_format: PixelFormat | None = None,
+    ) -> FlowConfig:
+        """Returns the architecture of every student, as `teacher_config`."""
+        return self._config("student", event_shape, condition_dims, pixel_format)
 
     def losses(self, method: str) -> tuple[DistillationLoss, ...]:
         """Returns the distillation losses of a method, none for "student"."""
@@ -186,10 +225,31 @@ class Recipe:
         """Returns the weights of the nll and of the losses of a method."""
         return (1.0,) if method == "student" else getattr(self, f"{method}_weights")
 
-    def _config(self, architecture, sizes, dims, condition_dims) -> FlowConfig:
-        depth, width = sizes
+    def _config(
+        self,
+        role: str,
+        event_shape: tuple[int, ...],
+        condition_dims: int,
+        pixel_format: PixelFormat | None,
+    ) -> FlowConfig:
+        architecture, depth, width, levels, coupling = (
+            getattr(self, f"{role}_{name}")
+            for name in ("architecture", "depth", "width", "levels", "coupling")
+        )
+        if pixel_format:
+            self._check(f"{role}_architecture", "glow for images", architecture == "glow")
+            return GlowConfig(
+                event_shape,
+                num_levels=levels,
+                steps_per_level=depth,
+                hidden_channels=width,
+                coupling=coupling,
+                num_bits=pixel_format.num_bits,
+                padding=pixel_format.padding,
+                seed=self.seed,
+            )
         common = dict(
-            dims=dims,
+            dims=event_shape[0],
             num_steps=depth,
             hidden_units=width,
             condition_dims=condition_dims,

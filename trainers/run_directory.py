@@ -9,15 +9,19 @@ import pathlib
 from absl import flags
 
 from tfp_distill.data import FlowData, load
-from tfp_distill.flows import Flow, load_flow
+from tfp_distill.evaluation import FeatureExtractor
+from tfp_distill.flows import Flow, FlowConfig, load_flow
 
 from .recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
 
 __all__ = ["RunDirectory", "define_run_flags", "open_run"]
 
 _RECIPE = "recipe.json"
-# What may differ from the recorded recipe, because no result depends on it.
-_FREE = ("data_dir", "manual_dir", "students")
+# What may differ from the recorded recipe, because no trained model depends on it.
+_FREE = (
+    *("data_dir", "manual_dir", "students"),
+    *("evaluation_draws", "feature_extractor", "frechet_images"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,9 @@ class RunDirectory:
             manual_dir=recipe.manual_dir or None,
             seed=recipe.seed,
             condition_columns=recipe.condition_columns,
+            num_bits=recipe.num_bits or None,
+            padding=recipe.padding,
+            image_size=recipe.image_size or None,
         )
         if not recipe.train_rows:
             return data
@@ -84,13 +91,17 @@ class RunDirectory:
           OSError: if one of them cannot be read.
         """
         data, path = self.data, self.recipe.teacher_path
+        for role in ("teacher", "student"):
+            self.config(role)
+        if self.recipe.feature_extractor:
+            print(f"Frechet distances: {self.feature_extractor.name}", flush=True)
         if not path or "teacher" in self.trained():
             return
         config = load_flow(path).config
-        condition = data.train_condition
         expected = {
-            "event_shape": data.train.shape[1:],
-            "condition_dims": 0 if condition is None else condition.shape[1],
+            "event_shape": data.event_shape,
+            "condition_dims": data.condition_dims,
+            "pixel_format": data.pixel_format,
         }
         for name, value in expected.items():
             if getattr(config, name) != value:
@@ -98,6 +109,36 @@ class RunDirectory:
                     f"`teacher_path` must hold a flow with {name} {value} as the data, "
                     f"got {getattr(config, name)}."
                 )
+
+    @functools.cached_property
+    def feature_extractor(self) -> FeatureExtractor | None:
+        """What Frechet distances of images are measured by; None where they are not.
+
+        Raises:
+          ValueError: if the data is no images, or the file holds no extractor.
+        """
+        extractor = self.recipe.feature_extractor
+        if not extractor:
+            return None
+        if self.data.pixel_format is None:
+            raise ValueError(
+                f"`feature_extractor` must be empty where `data` is no images, got {extractor!r}."
+            )
+        if extractor == "inception":
+            return FeatureExtractor.inception()
+        return FeatureExtractor.load(extractor)
+
+    def config(self, role: str) -> FlowConfig:
+        """Returns the architecture of "teacher" or "student" for the data.
+
+        Raises:
+          ValueError: if it does not fit them.
+        """
+        data, recipe = self.data, self.recipe
+        make = recipe.teacher_config if role == "teacher" else recipe.student_config
+        return make(
+            data.event_shape, condition_dims=data.condition_dims, pixel_format=data.pixel_format
+        )
 
     def load_flow(self, name: str) -> Flow:
         """Loads a trained model.

@@ -1,47 +1,55 @@
-"""Writes samples of a trained model, in the units of its data.
+"""Writes samples of a trained model, in the units of its data; those of images as pictures.
 
 tfp-distill-sample --run_dir=runs/first --model=skd --num_samples=1000 --output=samples.csv
+tfp-distill-sample --run_dir=runs/digits --num_samples=100 --output=samples.png
 """
 
 from __future__ import annotations
 
+import math
 import pathlib
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from absl import flags
 
 from tfp_distill.data import FlowData
+from tfp_distill.evaluation import mosaic, sampled_images
 from tfp_distill.flows import Flow
 
 from .command_line import run, usage_errors
-from .run_directory import RunDirectory, define_run_flags, open_run
+from .run_directory import define_run_flags, open_run
 from .stages import best_student
 
 __all__ = ["main"]
 
-_SUFFIXES = (".csv", ".npy", ".parquet")
+_ROW_SUFFIXES = (".csv", ".npy", ".parquet")
+_IMAGE_SUFFIXES = (".npz", ".png")
 
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
+    names = ("num_samples", "sample_temperature", "sample_seed")
+    number, temperature, seed = (flag_values[name].value for name in names)
     with usage_errors():
         run_directory = open_run(flag_values)
-        run_directory.check_inputs()
-        number, temperature = (flag_values[n].value for n in ("num_samples", "sample_temperature"))
         if number < 1:
             raise ValueError(f"`num_samples` must be at least 1, got {number}.")
         if not temperature > 0:
             raise ValueError(f"`sample_temperature` must be positive, got {temperature}.")
-        output = pathlib.Path(flag_values["output"].value or "")
-        if output.suffix not in _SUFFIXES:
-            raise ValueError(f"`output` must end in one of {', '.join(_SUFFIXES)}, got {output}.")
         name = flag_values["model"].value or best_student(run_directory)
         flow = run_directory.load_flow(name)
-    samples = _sample(
-        flow, run_directory.data, number, temperature, flag_values["sample_seed"].value
-    )
-    _write(output, samples, run_directory)
+        output = _output(flag_values["output"].value, flow)
+        if flow.config.pixel_format:
+            batches = sampled_images(flow, number, temperature=temperature, seed=seed)
+        else:
+            data = run_directory.data  # Has the conditions and the names of the columns.
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if flow.config.pixel_format:
+        _write_images(output, np.concatenate(list(batches)))
+    else:
+        _write_rows(output, _sample_rows(flow, data, number, temperature, seed), data)
     print(f"{number:,} samples of {name}: {output}")
 
 
@@ -53,10 +61,33 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer("num_samples", 1000, "Number of samples.", **define)
     flags.DEFINE_float("sample_temperature", 1.0, "Standard deviation of the latents.", **define)
     flags.DEFINE_integer("sample_seed", 0, "Seed of the samples.", **define)
-    flags.DEFINE_string("output", "samples.csv", "A .csv, .npy or .parquet file.", **define)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "A .csv, .npy or .parquet file, samples.csv by default; for images a .npz with an array "
+        "`images` (uint8) or a .png with all of them, samples.npz by default.",
+        **define,
+    )
 
 
-def _sample(flow: Flow, data: FlowData, number: int, temperature: float, seed: int) -> np.ndarray:
+def _output(path: str | None, flow: Flow) -> pathlib.Path:
+    """Returns where the samples go.
+
+    Raises:
+      ValueError: if the suffix is none of those for the flow's data.
+    """
+    images = flow.config.pixel_format is not None
+    output = pathlib.Path(("samples.npz" if images else "samples.csv") if path is None else path)
+    suffixes = _IMAGE_SUFFIXES if images else _ROW_SUFFIXES
+    if output.suffix not in suffixes:
+        kind = " for images" if images else ""
+        raise ValueError(f"`output` must end in one of {', '.join(suffixes)}{kind}, got {output}.")
+    return output
+
+
+def _sample_rows(
+    flow: Flow, data: FlowData, number: int, temperature: float, seed: int
+) -> np.ndarray:
     """Samples; conditional flows get the conditions of the test data in turn."""
     condition = data.test_condition
     if condition is not None:
@@ -64,16 +95,24 @@ def _sample(flow: Flow, data: FlowData, number: int, temperature: float, seed: i
     return flow.sample(number, condition, temperature=temperature, seed=seed).numpy()
 
 
-def _write(output: pathlib.Path, samples: np.ndarray, run_directory: RunDirectory) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
+def _write_rows(output: pathlib.Path, samples: np.ndarray, data: FlowData) -> None:
     if output.suffix == ".npy":
         np.save(output, samples)
         return
-    table = pd.DataFrame(samples, columns=list(run_directory.data.feature_names))
+    table = pd.DataFrame(samples, columns=list(data.feature_names))
     if output.suffix == ".csv":
         table.to_csv(output, index=False)
     else:
         table.to_parquet(output)
+
+
+def _write_images(output: pathlib.Path, images: np.ndarray) -> None:
+    if output.suffix == ".npz":
+        np.savez_compressed(output, images=images)
+        return
+    columns = math.ceil(math.sqrt(len(images)))
+    grid = mosaic(images, math.ceil(len(images) / columns), columns)
+    output.write_bytes(tf.io.encode_png(grid).numpy())
 
 
 def console() -> None:

@@ -1,4 +1,4 @@
-"""The stages of a run: train the teacher, train or distill students, evaluate, export."""
+"""The stages of a run: train the teacher, train or distill students, export."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 
 from tfp_distill.distillation import (
     DistillationMonitor,
@@ -15,29 +14,18 @@ from tfp_distill.distillation import (
     SynthesizedLossGate,
     align_with_teacher,
 )
-from tfp_distill.evaluation import (
-    LearningCurve,
-    Result,
-    evaluate_flow,
-    format_table,
-    learning_curves,
-    marginals,
-    pairwise,
-    write_report,
-    write_results_json,
-)
+from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import export_flow
-from tfp_distill.flows import Flow, FlowConfig
+from tfp_distill.flows import Flow
 from tfp_distill.training import PartwiseModel
 
 from .fitting import execution_steps, first_rows, fit_flow, initial_rows, read_record
 from .recipe import Recipe
 from .run_directory import RunDirectory
 
-__all__ = ["best_student", "evaluate", "export", "train_student", "train_teacher"]
+__all__ = ["best_student", "export", "train_student", "train_teacher"]
 
 _MONITOR_ROWS = 10_000
-_PLOTTED_SAMPLES = 20_000
 
 
 def train_teacher(run: RunDirectory) -> None:
@@ -51,10 +39,11 @@ def train_teacher(run: RunDirectory) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(recipe.teacher_path, directory / "flow.keras")
         return
-    flow = _new_flow(run, _config(run, "teacher"), "teacher")
+    flow = _new_flow(run, "teacher", "teacher")
     steps = recipe.teacher_training_steps
     flow.compile(
         _optimizer(recipe, recipe.teacher_learning_rate, steps),
+        jit_compile=recipe.jit_compile,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
     _fit(flow, flow, run, "teacher", steps)
@@ -68,7 +57,7 @@ def train_student(run: RunDirectory, method: str) -> None:
     """
     recipe = run.recipe
     steps = recipe.student_training_steps
-    student = _new_flow(run, _config(run, "student"), method)
+    student = _new_flow(run, "student", method)
     model: PartwiseModel = student
     callbacks, monitor = [], None
     if losses := recipe.losses(method):
@@ -79,71 +68,16 @@ def train_student(run: RunDirectory, method: str) -> None:
             align_with_teacher(student, teacher, *initial_rows(run.data))
         model = FlowDistiller(student, teacher, losses, weights, nll_weight, seed=recipe.seed)
         callbacks = _distillation_callbacks(recipe, method, model, steps)
-        data = run.data
         monitor = DistillationMonitor(
-            *first_rows(data.validation, data.validation_condition, _MONITOR_ROWS)
+            *first_rows(run.data, "validation", _MONITOR_ROWS),
+            batch_size=evaluation_batch_size(student),
         )
     model.compile(
         _optimizer(recipe, recipe.student_learning_rate, steps),
+        jit_compile=recipe.jit_compile,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
     _fit(model, student, run, method, steps, callbacks, monitor)
-
-
-def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
-    """Evaluates all trained models on test data, writes the report and returns the results.
-
-    Args:
-      run: the run.
-      command: what was typed, for the report.
-    """
-    data, recipe = run.data, run.recipe
-    results, curves, samples = [], {}, {}
-    for name in run.trained():
-        flow = run.load_flow(name)
-        record = read_record(run.model_directory(name))
-        results.append(
-            evaluate_flow(
-                flow,
-                name,
-                data.test,
-                data.test_condition,
-                training_steps=record.steps,
-                training_seconds=record.seconds,
-                skipped_steps=record.skipped_steps,
-            )
-        )
-        if record.history:
-            columns = ([row[k] for row in record.history] for k in ("step", "seconds", "val_nll"))
-            curves[name] = LearningCurve(*columns)
-        samples[name] = _samples(flow, data.test_condition)
-    settings = {
-        "command": command,
-        "data": f"{data.name}, {len(data.train):,} training, {len(data.validation):,} validation "
-        f"and {len(data.test):,} test rows of {data.train.shape[1]}",
-        "seed": recipe.seed,
-        "teacher": f"{recipe.teacher_architecture}, {recipe.teacher_depth} steps, "
-        f"{recipe.teacher_width} hidden units",
-        "students": f"{recipe.student_architecture}, {recipe.student_depth} steps, "
-        f"{recipe.student_width} hidden units",
-        "recipe": ", ".join(f"{k}={v}" for k, v in vars(recipe).items()),
-    }
-    names = data.feature_names
-    figures = {
-        "Learning curves on validation data": learning_curves(curves),
-        "Marginals": marginals(data.test, samples, feature_names=names),
-        "Pairs of dimensions": pairwise(data.test, samples, feature_names=names),
-    }
-    write_results_json(run.path / "results.json", results, settings=settings)
-    write_report(
-        run.path / "report.html",
-        results,
-        title=f"Distilling a normalizing flow on {data.name}",
-        settings=settings,
-        figures=figures,
-    )
-    print(format_table(results), flush=True)
-    return results
 
 
 def best_student(run: RunDirectory) -> str:
@@ -175,6 +109,8 @@ def _fit(
     monitor: DistillationMonitor | None = None,
 ) -> None:
     recipe = run.recipe
+    if run.data.pixel_format:
+        callbacks = [*callbacks, SampleGrid(run.model_directory(name) / "pictures")]
     fit_flow(
         model,
         flow,
@@ -184,24 +120,14 @@ def _fit(
         batch_size=recipe.batch_size,
         report_steps=recipe.report_steps,
         seed=recipe.seed,
+        random_flip=recipe.random_flip,
         callbacks=callbacks,
         monitor=monitor,
     )
 
 
-def _config(run: RunDirectory, role: str) -> FlowConfig:
-    conditions = run.data.train_condition
-    sizes = dict(
-        dims=run.data.train.shape[1],
-        condition_dims=0 if conditions is None else conditions.shape[1],
-    )
-    recipe = run.recipe
-    make = recipe.teacher_config if role == "teacher" else recipe.student_config
-    return make(**sizes)
-
-
-def _new_flow(run: RunDirectory, config: FlowConfig, name: str) -> Flow:
-    flow = Flow(config, seed=run.recipe.seed, name=name)
+def _new_flow(run: RunDirectory, role: str, name: str) -> Flow:
+    flow = Flow(run.config(role), seed=run.recipe.seed, name=name)
     statistics = run.data.statistics
     flow.set_statistics(statistics.mean, statistics.scale)
     if conditions := run.data.condition_statistics:
@@ -243,10 +169,3 @@ def _distillation_callbacks(
         return lambda step: weights[name] * max(0.0, 1 - step / end) * (step >= start)
 
     return [LossWeightSchedule({name: schedule(name) for name in names})]
-
-
-def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
-    if condition is None:
-        return flow.sample(_PLOTTED_SAMPLES).numpy()
-    condition = condition[:_PLOTTED_SAMPLES]
-    return flow.sample(len(condition), condition).numpy()

@@ -6,11 +6,16 @@ import pytest
 import tensorflow as tf
 
 from tfp_distill.data import evaluation_batches, training_batches
+from tfp_distill.pixels import DequantizedImages, PixelFormat
 
 
 def rows(n: int, dims: int = 3) -> np.ndarray:
     """Rows that say where they come from: the first column is the row's number."""
     return np.arange(n * dims, dtype=np.float32).reshape(n, dims) / dims
+
+
+def images(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, [n, 4, 4, 1], np.uint8)
 
 
 def places(batches: tf.data.Dataset, num_batches: int) -> np.ndarray:
@@ -92,8 +97,67 @@ def test_element_specs():
 
 
 def test_rows_may_have_any_shape():
-    images = np.zeros([10, 4, 4, 3], np.uint8)
-    assert training_batches(images, 5).element_spec == tf.TensorSpec([5, 4, 4, 3], tf.uint8)
+    volumes = np.zeros([10, 4, 4, 3, 2], np.float32)
+    assert training_batches(volumes, 5).element_spec == tf.TensorSpec([5, 4, 4, 3, 2])
+
+
+@pytest.mark.parametrize(
+    "batches", [training_batches, evaluation_batches], ids=["training", "evaluation"]
+)
+def test_images_and_only_images_need_a_pixel_format(batches):
+    with pytest.raises(ValueError, match="`pixel_format` must be given for uint8 images, got None"):
+        batches(images(10), 5)
+    with pytest.raises(ValueError, match="`pixel_format` must be None where `x` holds no bytes"):
+        batches(rows(10), 5, pixel_format=PixelFormat())
+
+
+def test_rows_are_not_mirrored():
+    with pytest.raises(ValueError, match="`random_flip` must be False where `x` holds no images"):
+        training_batches(rows(10), 5, random_flip=True)
+
+
+def test_training_images_get_new_noise_in_every_step_that_only_the_step_decides():
+    x = images(12)
+    pixel_format = PixelFormat(padding=1)
+
+    def steps(number, start_step=0, seed=3):
+        batches = training_batches(
+            x, 4, seed=seed, start_step=start_step, pixel_format=pixel_format, random_flip=True
+        )
+        assert batches.element_spec == tf.TensorSpec([4, 6, 6, 1])
+        return np.stack(list(batches.take(number).as_numpy_iterator()))
+
+    whole = steps(9)
+    np.testing.assert_array_equal(steps(4, start_step=5), whole[5:])
+    assert not np.array_equal(steps(9, seed=4), whole)
+    noise = whole * 256 % 1
+    assert len(np.unique(noise)) > 0.95 * noise.size  # Nothing is drawn twice.
+    assert np.abs(noise.mean() - 0.5) < 5 * (1 / 12 / noise.size) ** 0.5
+
+
+def test_half_of_the_images_are_mirrored():
+    x = images(64)
+    x[..., :2, :] = 255
+    x[..., 2:, :] = 0
+    batches = training_batches(x, 64, pixel_format=PixelFormat(), random_flip=True)
+    seen = np.concatenate(list(batches.take(16).as_numpy_iterator()))
+    whole = (seen[:, :, :2] > 0.9).all(axis=(1, 2, 3)), (seen[:, :, 2:] > 0.9).all(axis=(1, 2, 3))
+    assert np.all(whole[0] ^ whole[1])
+    assert abs(whole[0].mean() - 0.5) < 5 * 0.5 / 32
+    plain = next(iter(training_batches(x, 64, pixel_format=PixelFormat())))
+    assert np.all(plain[:, :, :2] > 0.9)
+
+
+def test_the_noise_of_an_evaluation_depends_on_place_and_draw_alone():
+    x = images(11)
+
+    def evaluated(batch_size, draw=0):
+        batches = evaluation_batches(x, batch_size, pixel_format=PixelFormat(), draw=draw)
+        return np.concatenate(list(batches.as_numpy_iterator()))
+
+    np.testing.assert_array_equal(evaluated(4), evaluated(11))
+    np.testing.assert_array_equal(evaluated(4), DequantizedImages(x, PixelFormat())[:])
+    assert not np.any(evaluated(4, draw=1) == evaluated(4))
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(8, [4, 4]), (9, [4, 4, 1]), (3, [3])])

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from tfp_distill.data import embedded, load, sources
 from tfp_distill.data.embedded import make
 from tfp_distill.data.tabular import power
+from tfp_distill.pixels import PixelFormat
 
 _SHARED = os.environ.get("TFP_DISTILL_SHARED_DATA")
 needs_shared_data = pytest.mark.skipif(
@@ -83,7 +84,66 @@ def test_sources_name_all_that_load_takes():
     assert sources() == (
         "embedded",
         *("power", "gas", "hepmass", "miniboone", "bsds300", "bsds300/small"),
+        *("digits", "cifar10", "celeb_a", "fashion_mnist", "mnist"),
+        *(f"imagenet_resized/{size}x{size}" for size in (8, 16, 32, 64)),
     )
+
+
+def test_digits_come_with_their_four_bits():
+    data = load("digits")
+    assert data.pixel_format == PixelFormat(num_bits=4)
+    assert (data.event_shape, data.condition_dims, data.feature_names) == ((8, 8, 1), 0, ())
+    assert [len(part) for part in parts(data)] == [1437, 180, 180]
+    assert load("digits", num_bits=2, padding=4).pixel_format == PixelFormat(2, 4)
+
+
+def test_statistics_of_images_are_those_of_what_a_flow_sees():
+    data = load("digits")
+    x = data.examples("train")[:]
+    assert data.statistics.mean == pytest.approx(x.mean(), abs=1e-3)
+    assert data.statistics.scale == pytest.approx(x.std(), abs=1e-3)
+
+
+def test_examples_are_rows_as_they_are_and_images_dequantised(tmp_path):
+    rows = load("embedded")
+    assert rows.examples("test") is rows.test
+    data = load("digits", padding=2)
+    x = data.examples("validation", draw=3)
+    assert x.shape == (180, 12, 12, 1)
+    np.testing.assert_array_equal(x[:], PixelFormat(4, 2).dequantize(data.validation, seed=3))
+    with pytest.raises(ValueError, match="`part` must be one of train, validation, test, got 'x'"):
+        data.examples("x")
+
+
+def test_a_file_of_bytes_is_images_and_one_of_numbers_is_rows(tmp_path):
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "pixels.npz", images=random.integers(0, 256, [20, 6, 4], np.uint8))
+    np.savez(tmp_path / "numbers.npz", random.normal(size=[20, 4]))
+    images = load(tmp_path / "pixels.npz")
+    assert (images.name, images.event_shape, images.train.dtype) == ("pixels", (6, 4, 1), np.uint8)
+    assert load(tmp_path / "numbers.npz").event_shape == (4,)
+
+
+def test_a_constant_channel_still_has_a_scale(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, [20, 4, 4, 3], np.uint8)
+    images[..., 2] = 7
+    np.savez(tmp_path / "no_blue.npz", images)
+    assert load(tmp_path / "no_blue.npz").statistics.scale[2] == pytest.approx(0.5 / 256)
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "message"),
+    [
+        ("digits", {"condition_columns": ["a"]}, "`condition_columns` must be empty for images"),
+        ("digits", {"num_bits": 9}, "`num_bits` must be an integer from 1 to 8, got 9"),
+        ("embedded", {"num_bits": 8}, "`num_bits` must be None where `source` is no image, got 8"),
+        ("embedded", {"padding": 1}, "`padding` must be 0 where `source` is no image, got 1"),
+        ("embedded", {"image_size": 8}, "`image_size` must be None where `source` is no image"),
+    ],
+)
+def test_errors_about_images(source, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load(source, **arguments)
 
 
 def test_a_benchmark_is_prepared_once(tmp_path, capfd):

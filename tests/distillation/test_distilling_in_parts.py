@@ -16,7 +16,7 @@ from tfp_distill.distillation import (
     ReverseKLLoss,
     SynthesizedLoss,
 )
-from tfp_distill.distillation.alignment import align_flows, align_step
+from tfp_distill.distillation.alignment import align_boundary, align_flows
 from tfp_distill.training import StepRandom
 
 RANDOM = StepRandom(0, 0)
@@ -72,7 +72,7 @@ def test_a_part_learns_from_the_teacher_at_its_own_depth(case, part):
     student, teacher = distiller.student, distiller.teacher
     losses = distiller.part_objectives(x, condition, RANDOM, (part,))[part]
     end = distiller.partition.ends[part]
-    depth = align_step(student, teacher, end)
+    depth = align_boundary(student, teacher, end)
     h_s = student.trace(x, condition).latents
     h_t = teacher.trace(x, condition).latents
 

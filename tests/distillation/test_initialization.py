@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_distill import Flow, MAFConfig, TabularGlowConfig, align_with_teacher, load_flow
+from tfp_distill import (
+    Flow,
+    GlowConfig,
+    MAFConfig,
+    TabularGlowConfig,
+    align_with_teacher,
+    load_flow,
+)
 from tfp_distill.bijectors import ActNorm, InvertibleLinear
 
 DIMS = 4
@@ -13,6 +20,12 @@ DIMS = 4
 def data():
     random = np.random.RandomState(0)
     return random.normal(size=(500, DIMS)) @ random.normal(size=(DIMS, DIMS)) + 1.0
+
+
+def images(size=4):
+    random = np.random.RandomState(0)
+    smooth = np.cumsum(np.cumsum(random.normal(size=(300, size, size, 1)), axis=1), axis=2)
+    return 0.5 + 0.1 * smooth / smooth.std()
 
 
 def members(flow, kind):
@@ -31,6 +44,34 @@ def test_linear_teacher_is_matched_exactly():
     assert np.abs(student.to_latent(x) - teacher.to_latent(x)).max() > 0.1
     align_with_teacher(student, teacher, x)
     np.testing.assert_allclose(student.to_latent(x), teacher.to_latent(x), atol=1e-4)
+
+
+def test_linear_teacher_of_images_is_matched_exactly_level_by_level():
+    config = dict(image_shape=(4, 4, 1), num_levels=2, steps_per_level=1, hidden_channels=4)
+    x = images()
+    teacher = Flow(GlowConfig(**config, seed=1))
+    teacher.initialize(x)
+    student = Flow(GlowConfig(**config, seed=2))
+    student.initialize(x)
+    assert np.abs(student.to_latent(x) - teacher.to_latent(x)).max() > 0.1
+    align_with_teacher(student, teacher, x)
+    np.testing.assert_allclose(student.to_latent(x), teacher.to_latent(x), atol=1e-4)
+
+
+def test_deeper_teacher_of_images_is_come_nearer_to_at_every_level():
+    config = dict(image_shape=(8, 8, 1), num_levels=3, hidden_channels=4)
+    x = images(8)
+    teacher = Flow(GlowConfig(**config, steps_per_level=3, seed=1))
+    teacher.initialize(x)
+    student, unaligned = (Flow(GlowConfig(**config, steps_per_level=1, seed=2)) for _ in "ab")
+    align_with_teacher(student, teacher, x)
+    unaligned.initialize(x)
+    targets = teacher.trace(x).latents
+    for step, tap in ((1, 3), (2, 6), (3, 9)):
+        distances = [
+            np.square(f.trace(x).latents[step] - targets[tap]).mean() for f in (student, unaligned)
+        ]
+        assert distances[0] < 0.8 * distances[1]
 
 
 def test_every_step_is_a_rotation_nearer_to_the_teacher():

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 from jobs import parse
 
-from tfp_distill import Flow
+from tfp_distill import Flow, PixelFormat
 from trainers.recipe import define_recipe_flags, recipe_from_flags
 
 FLAGS = pathlib.Path(__file__).parents[2] / "flags"
@@ -22,6 +22,15 @@ PARAMETERS = {
     "hepmass_maf": (18_876, 9_438),
     "miniboone_maf": (31_812, 15_906),
     "bsds300_maf": (43_572, 21_786),
+}
+
+
+# Shape and format of the examples, and the presets or numbers of parameters of teacher and student.
+IMAGES = {
+    "cifar10_glow": ((32, 32, 3), PixelFormat(), 44_052_720, 11_015_664),
+    "celeba_glow": ((64, 64, 3), PixelFormat(), 60_781_392, 7_896_816),
+    "fashion_mnist_glow": ((28, 28, 1), PixelFormat(), 307_280, 51_664),
+    "digits_glow": ((8, 8, 1), PixelFormat(num_bits=4), 153_680, 15_312),
 }
 
 
@@ -45,6 +54,19 @@ def test_the_recipes_have_the_papers_sizes(name):
     data, architecture = name.split("_")
     assert recipe.data == data
     assert (recipe.teacher_architecture, recipe.student_architecture) == (architecture,) * 2
-    sizes = dict(dims=DIMS[data], condition_dims=0)
-    configs = recipe.teacher_config(**sizes), recipe.student_config(**sizes)
+    shape = (DIMS[data],)
+    configs = recipe.teacher_config(shape), recipe.student_config(shape)
     assert tuple(Flow(config).count_params() for config in configs) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_recipes_of_images_say_their_sizes(name):
+    shape, pixel_format, *expected = IMAGES[name]
+    recipe = _recipe(name)
+    configs = [
+        make(shape, pixel_format=pixel_format)
+        for make in (recipe.teacher_config, recipe.student_config)
+    ]
+    assert [Flow(config).count_params() for config in configs] == expected
+    head = (FLAGS / f"{name}.flags").read_text().split("--")[0]
+    assert all(f"{number:,}" in head for number in expected)

@@ -13,7 +13,8 @@ from tfp_distill.distillation import (
     ReverseKLLoss,
     SynthesizedLoss,
 )
-from tfp_distill.flows import MAFConfig, TabularGlowConfig
+from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
+from tfp_distill.pixels import PixelFormat
 from trainers.recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
 
 RULES = [
@@ -107,12 +108,33 @@ def test_losses_and_weights_of_the_methods():
 
 def test_architectures():
     recipe = Recipe(student_architecture="iaf", student_depth=2, student_width=7, seed=3)
-    assert recipe.student_config(dims=4, condition_dims=1) == MAFConfig(
+    assert recipe.student_config((4,), condition_dims=1) == MAFConfig(
         4, num_steps=2, hidden_units=7, inverse_autoregressive=True, condition_dims=1, seed=3
     )
-    assert recipe.teacher_config(dims=4, condition_dims=0) == TabularGlowConfig(
-        4, num_steps=5, hidden_units=64, seed=3
+    assert recipe.teacher_config((4,)) == TabularGlowConfig(4, num_steps=5, hidden_units=64, seed=3)
+
+
+def test_architectures_of_images():
+    recipe = Recipe(
+        teacher_levels=2, teacher_depth=6, teacher_width=5, teacher_coupling="additive", seed=3
     )
+    pixel_format = PixelFormat(num_bits=5, padding=1)
+    assert recipe.teacher_config((8, 8, 3), pixel_format=pixel_format) == GlowConfig(
+        (8, 8, 3),
+        num_levels=2,
+        steps_per_level=6,
+        hidden_channels=5,
+        coupling="additive",
+        num_bits=5,
+        padding=1,
+        seed=3,
+    )
+    with pytest.raises(ValueError, match="divisible by 8 for 3 levels, got .12, 12, 1"):
+        recipe.student_config((12, 12, 1), pixel_format=PixelFormat())
+    with pytest.raises(
+        ValueError, match="`student_architecture` must be glow for images, got 'maf'"
+    ):
+        Recipe(student_architecture="maf").student_config((8, 8, 1), pixel_format=PixelFormat())
 
 
 def test_flags_are_the_fields_and_their_defaults():

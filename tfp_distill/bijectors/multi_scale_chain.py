@@ -11,17 +11,18 @@ import tensorflow as tf
 
 from tfp_distill.bijectors.keras_bijector import KerasBijector
 from tfp_distill.bijectors.squeeze import depth_to_space, space_to_depth
-from tfp_distill.bijectors.traced_chain import Trace, TracedChain
+from tfp_distill.bijectors.traced_chain import (
+    Initializer,
+    Trace,
+    TracedChain,
+    initialize_bijector,
+)
 
 __all__ = ["MultiScaleChain"]
 
 
 def _normalize(bijector: KerasBijector, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return bijector.inverse_and_ildj(x)
-
-
-def _initialize(bijector: KerasBijector, x: tf.Tensor) -> tuple[tf.Tensor, None]:
-    return bijector.initialize(x), None
 
 
 class MultiScaleChain(TracedChain):
@@ -132,11 +133,43 @@ class MultiScaleChain(TracedChain):
             shapes.append((height, width, channels))
         return tuple(shapes)
 
-    def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
-        """Initialises every bijector from the images as they arrive there, and returns z."""
-        for image, factored_out, _ in self._walk(x, condition, run=_initialize):  # noqa: B007
+    def initialize(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        *,
+        initialize: Initializer = initialize_bijector,
+    ) -> tf.Tensor:
+        """Initialises every bijector from the images as they arrive there, as `TracedChain`."""
+
+        def run(bijector: KerasBijector, image: tf.Tensor) -> tuple[tf.Tensor, None]:
+            return initialize(bijector, image, None), None
+
+        for image, factored_out, _ in self._walk(x, condition, run=run):  # noqa: B007
             pass
         return self._arrange(image, factored_out)
+
+    def image_at(self, index: int, latent: tf.Tensor) -> tf.Tensor:
+        """Returns the part of a latent that is in the flow after the bijector of an index.
+
+        The inverse of the arrangement in a trace, for the image that goes on: for the latents of
+        other flows too, which it makes comparable with what the steps of this one see.
+
+        Args:
+          index: index of a bijector.
+          latent: `[batch, H*W*C]`, in the order of pixels.
+
+        Returns:
+          The image `[batch, h, w, c]`, of the level of that bijector.
+        """
+        image = tf.reshape(latent, tf.concat([tf.shape(latent)[:-1], self._image_shape], axis=0))
+        for end in (0, *self._level_ends[:-1]):
+            if index <= end:
+                break
+            if end:
+                image = tf.split(image, 2, axis=-1)[0]
+            image = space_to_depth(image)
+        return image
 
     def _inverse_and_ildj(self, x, condition):
         ildjs = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import keras
@@ -66,6 +66,16 @@ class Trace(NamedTuple):
         before, own = self.ildjs[:first], self.ildjs[first : last + 1]
         ildjs = [*map(tf.stop_gradient, before), *own]
         return standard_normal_log_prob(self.latents[last]) + tf.add_n(ildjs)
+
+
+Initializer = Callable[[KerasBijector, tf.Tensor, tf.Tensor | None], tf.Tensor]
+
+
+def initialize_bijector(
+    bijector: KerasBijector, x: tf.Tensor, condition: tf.Tensor | None
+) -> tf.Tensor:
+    """Initialises a bijector as it does itself."""
+    return bijector.initialize(x, condition)
 
 
 class TracedChain(KerasBijector):
@@ -176,12 +186,27 @@ class TracedChain(KerasBijector):
             shapes.append(tuple(bijector.inverse_event_shape(shapes[-1])))
         return tuple(shapes)
 
-    def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
-        """Initialises every bijector from the data as it arrives there, from the data's end on."""
+    def initialize(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        *,
+        initialize: Initializer = initialize_bijector,
+    ) -> tf.Tensor:
+        """Initialises every bijector from the data as it arrives there, from the data's end on.
+
+        Args:
+          x: data `[batch, ...]`.
+          condition: optional `[batch, C]`.
+          initialize: initialises one bijector and returns what it makes of its input.
+
+        Returns:
+          z.
+        """
         condition = self.map_condition(condition)
         for bijector in self._bijectors:
             if isinstance(bijector, KerasBijector):
-                x = bijector.initialize(x, condition)
+                x = initialize(bijector, x, condition)
             else:
                 x, _ = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
         return x

@@ -15,6 +15,7 @@ __all__ = [
     "NAMES",
     "load",
     "load_embedded",
+    "prepare",
 ]
 
 NAMES = ("power", "gas", "hepmass", "miniboone", "bsds300", "bsds300/small")
@@ -61,13 +62,22 @@ def load(
     builders = (tabular.Power, tabular.Gas, tabular.Hepmass, tabular.Miniboone, tabular.Bsds300)
     builder_class = {builder.name: builder for builder in builders}[name]
     builder = builder_class(data_dir=data_dir, config=config or None)
-    _prepare(builder, manual_dir)
+    prepare(builder, manual_dir)
     return files.Parts(
         builder.FEATURE_NAMES, *(_read(builder, part) for part in ("train", "validation", "test"))
     )
 
 
-def _prepare(builder: Any, manual_dir: str | os.PathLike[str] | None) -> None:
+def prepare(builder: Any, manual_dir: str | os.PathLike[str] | None) -> None:
+    """Downloads and prepares the data of a TFDS builder, unless that was done before.
+
+    Args:
+      builder: A `tfds.core.DatasetBuilder`.
+      manual_dir: A directory with archives that were downloaded by hand.
+
+    Raises:
+      ValueError: If `manual_dir` is needed and not a directory.
+    """
     import tensorflow_datasets as tfds
 
     if builder.data_path.exists():  # The builder's own rule; `is_prepared` would log a warning.
@@ -78,9 +88,13 @@ def _prepare(builder: Any, manual_dir: str | os.PathLike[str] | None) -> None:
             raise ValueError(f"`manual_dir` must be an existing directory, got {manual_dir}.")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()  # A bar would fill a log file.
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    config = tfds.download.DownloadConfig(
+        manual_dir=manual_dir,
+        try_download_gcs=False,
+        # Shared, it would mix up archives of one name: those of MNIST and Fashion-MNIST.
+        extract_dir=builder.data_dir_root / "downloads" / "extracted" / builder.name,
     )
+    builder.download_and_prepare(download_config=config)
 
 
 def _read(builder: Any, part: str) -> np.ndarray:

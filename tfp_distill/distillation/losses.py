@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.bijectors import standard_normal_log_prob
-from tfp_distill.distillation.alignment import align_flows, align_step, check_taps
+from tfp_distill.distillation.alignment import align_boundary, align_flows, check_taps
 from tfp_distill.distillation.shared_pass import SharedPass
 from tfp_distill.training import Part, Partition
 
@@ -125,8 +125,8 @@ class LatentLoss(_DistanceLoss):
         return self._distance(shared.student_trace.latents[-1], shared.teacher_trace.latents[-1])
 
     def in_part(self, shared: SharedPass, part: Part) -> tf.Tensor:
-        """The latents after the part and at the teacher's matched depth (`align_step`)."""
-        depth = align_step(shared.student, shared.teacher, part.last_step)
+        """The latents after the part and at the teacher's matched depth (`align_boundary`)."""
+        depth = align_boundary(shared.student, shared.teacher, part.last_step)
         student, teacher = shared.student_trace, shared.teacher_trace
         return self._distance(student.latents[part.last_step], teacher.latents[depth])
 
@@ -144,7 +144,7 @@ class IntermediateLatentLoss(_DistanceLoss):
     Attributes:
       taps: pairs (student step i, teacher step j), counted from 1; by default the ends of levels
         where both flows have several, and matched fractions of depth elsewhere (`align_flows`). A
-        part has those at its own steps, and by default one at its end (`align_step`).
+        part has those at its own steps, and by default one at its end (`align_boundary`).
     """
 
     name: str = "intermediate_latent_loss"
@@ -171,7 +171,7 @@ class IntermediateLatentLoss(_DistanceLoss):
         taps = self.taps
         if taps is None:
             taps = dict(align_flows(shared.student, shared.teacher))
-            depth = align_step(shared.student, shared.teacher, part.last_step)
+            depth = align_boundary(shared.student, shared.teacher, part.last_step)
             taps = {part.last_step: depth, **taps}.items()
         taps = _taps_in(taps, part)
         return tf.add_n([self._distance(student[i], teacher[j]) for i, j in taps])

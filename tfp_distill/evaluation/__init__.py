@@ -1,13 +1,31 @@
 """Evaluation: likelihood, speed, plots, and the report that holds all of it."""
 
+from tfp_distill.evaluation.callbacks import SampleGrid
+from tfp_distill.evaluation.feature_statistics import (
+    FeatureStatistics,
+    image_statistics,
+    reference_statistics,
+)
+from tfp_distill.evaluation.features import FeatureExtractor
+from tfp_distill.evaluation.frechet import FrechetDistance, check_comparable, frechet_distance
+from tfp_distill.evaluation.image_streams import interpolated_images, sampled_images
 from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
     evaluate_likelihood,
+    evaluation_batch_size,
     round_trip_error,
 )
+from tfp_distill.evaluation.mosaic import mosaic
+from tfp_distill.evaluation.pictures import (
+    interpolations,
+    nearest_training_images,
+    reconstructions,
+    sample_grid,
+    temperature_sweep,
+)
 from tfp_distill.evaluation.plots import marginals, pairwise
-from tfp_distill.evaluation.report import format_table, write_report
+from tfp_distill.evaluation.report import write_report
 from tfp_distill.evaluation.results import (
     Result,
     evaluate_flow,
@@ -16,24 +34,42 @@ from tfp_distill.evaluation.results import (
     write_results_json,
 )
 from tfp_distill.evaluation.speed import Speed, measure_speed
+from tfp_distill.evaluation.table import format_table
 from tfp_distill.pixels import bits_per_dim
 
 __all__ = [
+    "FeatureExtractor",
+    "FeatureStatistics",
+    "FrechetDistance",
     "LearningCurve",
     "Likelihood",
     "Result",
+    "SampleGrid",
     "Speed",
     "bits_per_dim",
+    "check_comparable",
     "evaluate_flow",
     "evaluate_likelihood",
+    "evaluation_batch_size",
     "format_table",
+    "frechet_distance",
     "gap_closed",
+    "image_statistics",
+    "interpolated_images",
+    "interpolations",
     "learning_curves",
     "marginals",
     "measure_speed",
+    "mosaic",
+    "nearest_training_images",
     "pairwise",
     "read_results_json",
+    "reconstructions",
+    "reference_statistics",
     "round_trip_error",
+    "sample_grid",
+    "sampled_images",
+    "temperature_sweep",
     "write_report",
     "write_results_json",
 ]

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-__all__ = ["compiled"]
+from tfp_distill.flows import Flow
+
+__all__ = ["compiled", "prefers_xla"]
 
 
 def compiled(
@@ -24,3 +26,8 @@ def compiled(
     """
     specs = [tf.TensorSpec.from_tensor(example) for example in examples]
     return tf.function(function, jit_compile=jit_compile).get_concrete_function(*specs)
+
+
+def prefers_xla(flow: Flow) -> bool:
+    """Returns whether XLA makes a flow faster: on CPUs it slows convolutions down."""
+    return flow.config.pixel_format is None or bool(tf.config.list_physical_devices("GPU"))

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.evaluation.compiled import compiled
+from tfp_distill.evaluation.compiled import compiled, prefers_xla
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
+from tfp_distill.pixels import DequantizedImages
 
-__all__ = ["Likelihood", "evaluate_likelihood", "round_trip_error"]
+__all__ = ["Likelihood", "evaluate_likelihood", "evaluation_batch_size", "round_trip_error"]
+
+_VALUES_OF_IMAGES = 300_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,32 +46,41 @@ class Likelihood:
 
 
 def evaluate_likelihood(
-    flow: Flow, x: Any, condition: Any = None, *, batch_size: int = 10_000
+    flow: Flow, x: Any, condition: Any = None, *, batch_size: int | None = None, draws: int = 1
 ) -> Likelihood:
     """Computes the mean log-likelihood of every row of `x`.
 
-    Batches run through one XLA-compiled function and are accumulated in float64.
+    Batches run through one compiled function and are accumulated in float64.
 
     Args:
       flow: the flow.
-      x: data `[n, ...]`, at least 2 rows, in the user's units. A memory-mapped array is read batch
-        by batch.
+      x: data `[n, ...]`, at least 2 rows, in the user's units; or images, uint8 `[n, h, w, C]`,
+        which get the noise of `flow.config.pixel_format`, equal in every evaluation. A
+        memory-mapped array is read batch by batch.
       condition: `[n, C]` for a conditional flow.
-      batch_size: number of rows computed at once.
+      batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
+      draws: how many draws of the noise of uint8 images are averaged, for each image.
 
     Returns:
       The `Likelihood`.
 
     Raises:
-      ValueError: if `x` has fewer than two rows, or `condition` not as many rows as `x`.
+      ValueError: if `x` has fewer than two rows, `condition` not as many rows as `x`, or several
+        draws are asked for where there is no noise.
     """
     if len(x) < 2:
         raise ValueError(f"`x` must have at least 2 rows, got {len(x)}.")
-    log_prob, parts = None, []
-    for batch, rows in _batches(flow, x, condition, batch_size):
-        log_prob = log_prob or compiled(flow.log_prob, *batch)
-        parts.append(np.asarray(log_prob(*batch), np.float64)[:rows])
-    values = np.concatenate(parts)
+    check_at_least(1, draws=draws)
+    if draws > 1 and not _are_bytes(x):
+        raise ValueError(f"`draws` must be 1 where `x` is no uint8 images, got {draws}.")
+    log_prob, sums = None, 0.0
+    for draw in range(draws):
+        parts = []
+        for batch, rows in _batches(flow, x, condition, batch_size, draw):
+            log_prob = log_prob or compiled(flow.log_prob, *batch, jit_compile=prefers_xla(flow))
+            parts.append(np.asarray(log_prob(*batch), np.float64)[:rows])
+        sums = sums + np.concatenate(parts)
+    values = sums / draws
     num_non_finite = int(np.count_nonzero(~np.isfinite(values)))
     deviation = float(np.std(values, ddof=1)) if num_non_finite == 0 else float("nan")
     return Likelihood(
@@ -79,8 +91,13 @@ def evaluate_likelihood(
     )
 
 
+def evaluation_batch_size(flow: Flow) -> int:
+    """Returns how many rows an evaluation computes at once: 10,000, or fewer images."""
+    return max(1, _VALUES_OF_IMAGES // flow.latent_dims) if flow.config.pixel_format else 10_000
+
+
 def round_trip_error(
-    flow: Flow, x: Any, condition: Any = None, *, batch_size: int = 10_000
+    flow: Flow, x: Any, condition: Any = None, *, batch_size: int | None = None
 ) -> float:
     """Returns the largest error of `to_data(to_latent(x))`, in units of the data's scale.
 
@@ -88,9 +105,9 @@ def round_trip_error(
 
     Args:
       flow: the flow.
-      x: data `[n, ...]`, in the user's units.
+      x: data `[n, ...]`, in the user's units, or uint8 images as for `evaluate_likelihood`.
       condition: `[n, C]` for a conditional flow.
-      batch_size: number of rows computed at once.
+      batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
 
     Returns:
       The error; inf or nan where the flow produces such values.
@@ -108,23 +125,30 @@ def round_trip_error(
 
 
 def _batches(
-    flow: Flow, x: Any, condition: Any, batch_size: int
+    flow: Flow, x: Any, condition: Any, batch_size: int | None, draw: int = 0
 ) -> Iterator[tuple[list[tf.Tensor], int]]:
     """Yields batches of one size, so that a function compiles once, and their number of rows.
 
     The last batch is filled up with copies of its last row.
     """
+    batch_size = evaluation_batch_size(flow) if batch_size is None else batch_size
     check_at_least(1, batch_size=batch_size)
     if len(x) < 1:
         raise ValueError("`x` must have at least 1 row, got 0.")
     if condition is not None and len(condition) != len(x):
         raise ValueError(f"`condition` must have {len(x)} rows as `x`, got {len(condition)}.")
+    if _are_bytes(x) and flow.config.pixel_format:
+        x = DequantizedImages(x, flow.config.pixel_format, draw=draw)
     arrays = [x] if condition is None else [x, condition]
     batch_size = min(batch_size, len(x))
     for start in range(0, len(x), batch_size):
         rows = min(batch_size, len(x) - start)
         parts = [np.asarray(a[start : start + rows], flow.compute_dtype) for a in arrays]
         yield [tf.constant(_fill_up(part, batch_size)) for part in parts], rows
+
+
+def _are_bytes(x: Any) -> bool:
+    return getattr(x, "dtype", None) == np.uint8
 
 
 def _fill_up(array: np.ndarray, rows: int) -> np.ndarray:

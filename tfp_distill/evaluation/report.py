@@ -1,4 +1,4 @@
-"""The table for the terminal, and the report as one HTML file."""
+"""The report as one HTML file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tfp_distill.evaluation.results import Result, gap_closed, write_text
+from tfp_distill.evaluation.results import Result, write_text
+from tfp_distill.evaluation.table import explain_table, table_rows
 
-__all__ = ["format_table", "write_report"]
+__all__ = ["write_report"]
 
-_UNDEFINED = "—"
 _DOTS_PER_INCH = 144
 
 _CSS = """
@@ -37,33 +37,6 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 img { max-width: 100%; height: auto; display: block; }
 """
 
-_EXPLANATION = (
-    "Test nats are mean log-likelihoods of the test data, per example, ± two standard errors; "
-    "higher is better. All models see the same test data, so that their differences are surer than "
-    "each error by itself suggests. Gap closed is (distilled − student) / (teacher − student). "
-    "Round trip is the largest error of data → latent → data, in units of the data’s scale. "
-    "Skipped steps changed nothing because a loss or gradient was not finite."
-)
-
-
-def format_table(results: Sequence[Result]) -> str:
-    """Returns the results as an aligned table of plain text.
-
-    Args:
-      results: one row each, in this order. The gap closed needs "teacher" and "student".
-    """
-    rows = _table(results)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        first, *rest = (
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *rest]).rstrip())
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join([*lines, *_batch_sizes(results)])
-
 
 def write_report(
     path: str | os.PathLike[str],
@@ -82,7 +55,7 @@ def write_report(
       settings: what was run, shown in this order: command, data set, rows, seed and so on.
       figures: the figures by heading, shown in this order.
     """
-    header, *rows = _table(results)
+    header, *rows = table_rows(results)
     sections = [
         f"<h1>{_escape(title)}</h1>",
         "<h2>Results</h2>",
@@ -91,7 +64,7 @@ def write_report(
         "<tbody>",
         *(_row(row, "td") for row in rows),
         "</tbody></table></div>",
-        f'<p class="note">{_escape(" ".join([_EXPLANATION, *_batch_sizes(results)]))}</p>',
+        f'<p class="note">{_escape(explain_table(results))}</p>',
         "<h2>What was run</h2>",
         '<table class="settings">',
         *(
@@ -110,51 +83,6 @@ def write_report(
         f"<title>{_escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n",
     )
-
-
-def _table(results: Sequence[Result]) -> list[list[str]]:
-    """Returns the header and one row of cells per result."""
-    columns = {
-        "model": lambda r: r.name,
-        "test nats": lambda r: _likelihood(r),
-        "gap closed": lambda r: _percent(gap_closed(results, r.name)),
-        "parameters": lambda r: f"{r.parameters:,}",
-        "to latent": lambda r: _duration(r.speed.to_latent_seconds),
-        "to data": lambda r: _duration(r.speed.to_data_seconds),
-        "round trip": lambda r: f"{r.round_trip_error:.0e}",
-        "steps": lambda r: f"{r.training_steps:,}",
-        "training": lambda r: _duration(r.training_seconds),
-        "skipped": lambda r: f"{r.skipped_steps:,}",
-    }
-    return [list(columns), *([cell(r) for cell in columns.values()] for r in results)]
-
-
-def _batch_sizes(results: Sequence[Result]) -> list[str]:
-    """Returns a sentence on the batches of the timings; no sentence where there are none."""
-    sizes = sorted({result.speed.batch_size for result in results})
-    rows = " or ".join(f"{size:,}" for size in sizes)
-    return [f"Times to latent and to data are medians for a batch of {rows} rows."] if sizes else []
-
-
-def _likelihood(result: Result) -> str:
-    likelihood = result.likelihood
-    text = f"{likelihood.mean:.3f} ± {2 * likelihood.standard_error:.3f}"
-    if likelihood.num_non_finite:
-        text += f" ({likelihood.num_non_finite:,} not finite)"
-    return text
-
-
-def _percent(part: float | None) -> str:
-    return _UNDEFINED if part is None else f"{100 * part:.0f} %"
-
-
-def _duration(seconds: float) -> str:
-    """Returns a time with a unit that suits it."""
-    if seconds < 1:
-        return f"{1e3 * seconds:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _row(cells: Sequence[str], tag: str) -> str:

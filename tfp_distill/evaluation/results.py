@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfp_distill.evaluation.frechet import FrechetDistance, check_comparable
 from tfp_distill.evaluation.likelihood import Likelihood, evaluate_likelihood, round_trip_error
 from tfp_distill.evaluation.speed import Speed, measure_speed
 from tfp_distill.flows import Flow
@@ -30,6 +31,9 @@ class Result:
       training_steps: number of steps, the skipped ones included.
       training_seconds: wall-clock time of the training.
       skipped_steps: number of steps that changed nothing because something was not finite.
+      bits_per_dim: the likelihood of images in bits per dimension; None for others.
+      bits_per_dim_error: its standard error.
+      frechet: Frechet distances of what the flow makes from test images, by name of what it is.
     """
 
     name: str
@@ -40,6 +44,9 @@ class Result:
     training_steps: int
     training_seconds: float
     skipped_steps: int = 0
+    bits_per_dim: float | None = None
+    bits_per_dim_error: float | None = None
+    frechet: Mapping[str, FrechetDistance] = dataclasses.field(default_factory=dict)
 
 
 def evaluate_flow(
@@ -51,7 +58,9 @@ def evaluate_flow(
     training_steps: int,
     training_seconds: float,
     skipped_steps: int = 0,
-    batch_size: int = 10_000,
+    frechet: Mapping[str, FrechetDistance] | None = None,
+    draws: int = 1,
+    batch_size: int | None = None,
     speed_batch_size: int = 1000,
 ) -> Result:
     """Computes everything that a `Result` holds.
@@ -59,30 +68,41 @@ def evaluate_flow(
     Args:
       flow: the trained flow.
       name: name of the result.
-      test: test data `[n, ...]`, in the user's units.
+      test: test data `[n, ...]`, in the user's units, or uint8 images.
       condition: `[n, C]` for a conditional flow.
       training_steps: number of steps that the flow was trained for, by itself or in a distiller.
       training_seconds: wall-clock time of the training.
       skipped_steps: number of steps that were skipped.
-      batch_size: number of rows computed at once.
+      frechet: distances that were measured, by name.
+      draws: number of draws of the noise of uint8 images.
+      batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
       speed_batch_size: number of rows of the timed batch.
 
     Returns:
       The `Result`.
     """
+    likelihood = evaluate_likelihood(flow, test, condition, batch_size=batch_size, draws=draws)
+    bits, error = None, None
+    if pixel_format := flow.config.pixel_format:
+        means = (likelihood.mean, likelihood.mean - likelihood.standard_error)
+        bits, with_error = (pixel_format.bits_per_dim(m, flow.event_shape) for m in means)
+        error = with_error - bits
     return Result(
         name=name,
-        likelihood=evaluate_likelihood(flow, test, condition, batch_size=batch_size),
+        likelihood=likelihood,
         parameters=flow.count_params(),
         speed=measure_speed(flow, batch_size=speed_batch_size),
         round_trip_error=round_trip_error(flow, test, condition, batch_size=batch_size),
         training_steps=training_steps,
         training_seconds=training_seconds,
         skipped_steps=skipped_steps,
+        bits_per_dim=bits,
+        bits_per_dim_error=error,
+        frechet=dict(frechet or {}),
     )
 
 
-def gap_closed(results: Sequence[Result], name: str) -> float | None:
+def gap_closed(results: Sequence[Result], name: str, *, frechet: str | None = None) -> float | None:
     """Returns which part of the gap between student and teacher a distilled student closes.
 
         (distilled - student) / (teacher - student)    of the mean test log-likelihoods
@@ -90,16 +110,22 @@ def gap_closed(results: Sequence[Result], name: str) -> float | None:
     Args:
       results: results, among them those named "teacher" and "student".
       name: name of the distilled student.
+      frechet: the name of a Frechet distance, to compare in place of the likelihoods.
 
     Returns:
-      The part: 0 for the student's likelihood, 1 for the teacher's, and None where it is undefined:
-      for teacher and student themselves, without them, if a mean is not finite, or if the teacher
+      The part: 0 for the student's figure, 1 for the teacher's, and None where it is undefined:
+      for teacher and student themselves, without them, if a figure is not finite, or if the teacher
       is not better than the student.
     """
-    means = {result.name: result.likelihood.mean for result in results}
-    if name in ("teacher", "student") or not {"teacher", "student", name} <= means.keys():
+    if frechet is None:
+        figures = {result.name: result.likelihood.mean for result in results}
+    else:
+        distances = {r.name: r.frechet[frechet] for r in results if frechet in r.frechet}
+        check_comparable(*distances.values())
+        figures = {key: -distance.value for key, distance in distances.items()}
+    if name in ("teacher", "student") or not {"teacher", "student", name} <= figures.keys():
         return None
-    distilled, student, teacher = means[name], means["student"], means["teacher"]
+    distilled, student, teacher = figures[name], figures["student"], figures["teacher"]
     if not all(map(math.isfinite, (distilled, student, teacher))) or teacher <= student:
         return None
     return (distilled - student) / (teacher - student)
@@ -163,8 +189,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def _result(fields: dict[str, Any]) -> Result:
     likelihood = _floats(fields.pop("likelihood"), "mean", "standard_error")
     speed = _floats(fields.pop("speed"), "to_latent_seconds", "to_data_seconds")
-    fields = _floats(fields, "round_trip_error", "training_seconds")
-    return Result(likelihood=Likelihood(**likelihood), speed=Speed(**speed), **fields)
+    bits = [k for k in ("bits_per_dim", "bits_per_dim_error") if fields.get(k) is not None]
+    fields = _floats(fields, "round_trip_error", "training_seconds", *bits)
+    frechet = {
+        name: FrechetDistance(**_floats(distance, "value"))
+        for name, distance in fields.pop("frechet", {}).items()
+    }
+    return Result(
+        likelihood=Likelihood(**likelihood), speed=Speed(**speed), frechet=frechet, **fields
+    )
 
 
 def _floats(fields: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""Tests of the samples and exports of images; those of rows are in test_jobs.py."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import app
+from jobs import run
+
+from tfp_distill import Flow, GlowConfig, TabularGlowConfig
+from tfp_distill.evaluation import sampled_images
+from trainers import export, sample
+from trainers.recipe import Recipe
+
+IMAGES = GlowConfig((12, 12, 1), num_levels=2, steps_per_level=1, hidden_channels=4, padding=2)
+ROWS = TabularGlowConfig(2, num_steps=1, hidden_units=4, num_hidden_layers=1)
+
+
+def _make_run(path, config, data):
+    """Makes a run directory with a student that was not trained, and returns the student."""
+    flow = Flow(config)
+    flow.initialize(np.random.RandomState(0).uniform(size=(64, *config.event_shape)))
+    (path / "student").mkdir(parents=True)
+    flow.save(path / "student" / "flow.keras")
+    Recipe(data=data).write(path / "recipe.json")
+    return flow
+
+
+@pytest.fixture(scope="module")
+def image_run(tmp_path_factory):
+    """A run directory of images, whose data is not there any more, and its student."""
+    path = tmp_path_factory.mktemp("runs") / "images"
+    return path, _make_run(path, IMAGES, "gone.npz")
+
+
+@pytest.fixture(scope="module")
+def row_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "rows"
+    return path, _make_run(path, ROWS, "gone.csv")
+
+
+def _pictures(flow, number, **options):
+    return np.concatenate(list(sampled_images(flow, number, **options)))
+
+
+def test_samples_of_images_are_bytes(image_run, tmp_path):
+    run_dir, flow = image_run
+    path = tmp_path / "made" / "mine.npz"
+    arguments = ("--num_samples=7", "--sample_seed=3", "--sample_temperature=0.7")
+    output = run(sample, run_dir, f"--output={path}", *arguments)
+    assert output == f"7 samples of student: {path}\n"
+    with np.load(path) as arrays:
+        assert list(arrays) == ["images"]
+        images = arrays["images"]
+        assert (images.dtype, images.shape) == (np.uint8, (7, 8, 8, 1))
+        np.testing.assert_array_equal(images, _pictures(flow, 7, temperature=0.7, seed=3))
+
+
+def test_samples_of_images_are_a_picture(image_run, tmp_path):
+    run_dir, flow = image_run
+    run(sample, run_dir, f"--output={tmp_path / 'mine.png'}", "--num_samples=7", "--sample_seed=3")
+    grid = tf.io.decode_png((tmp_path / "mine.png").read_bytes()).numpy()
+    assert grid.shape == (3 * 9 - 1, 3 * 9 - 1, 3)  # 3 x 3 images with gaps of a pixel.
+    expected = _pictures(flow, 7, seed=3)
+    for index in range(7):
+        row, column = (9 * place for place in divmod(index, 3))
+        cell = grid[row : row + 8, column : column + 8]
+        np.testing.assert_array_equal(cell, expected[index].repeat(3, axis=-1))
+
+
+def test_the_default_file_depends_on_the_data(image_run, tmp_path, monkeypatch):
+    run_dir, _ = image_run
+    monkeypatch.chdir(tmp_path)
+    assert run(sample, run_dir, "--num_samples=2") == "2 samples of student: samples.npz\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output=a.csv"], "`output` must end in one of .npz, .png for images, got a.csv"),
+        (["--output="], "`output` must end in one of .npz, .png for images, got "),
+        (["--sample_seed=-1"], "`seed` must be an integer of at least 0, got -1"),
+    ],
+)
+def test_what_does_not_fit_images_is_refused(image_run, tmp_path, monkeypatch, arguments, message):
+    run_dir, _ = image_run
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(app.UsageError, match=message):
+        run(sample, run_dir, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_formats_of_images_are_refused_for_rows(row_run, tmp_path):
+    run_dir, _ = row_run
+    with pytest.raises(app.UsageError, match="`output` must end in one of .csv, .npy, .parquet, g"):
+        run(sample, run_dir, f"--output={tmp_path / 'a.png'}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dtype", "shape"),
+    [
+        ([], tf.uint8, (8, 8, 1)),
+        (["--pixels=uint8"], tf.uint8, (8, 8, 1)),
+        (["--pixels=float"], tf.float32, (12, 12, 1)),
+    ],
+)
+def test_images_are_exported_as_pictures_or_numbers(image_run, arguments, dtype, shape):
+    run_dir, _ = image_run
+    output = run(export, run_dir, *arguments)
+    assert output == f"student is exported as a SavedModel: {run_dir / 'saved_model'}\n"
+    signatures = tf.saved_model.load(str(run_dir / "saved_model")).signatures
+    spec = signatures["reconstruct"].structured_outputs["x"]
+    assert (spec.dtype, tuple(spec.shape[1:])) == (dtype, shape)
+
+
+def test_rows_are_no_pictures(row_run):
+    run_dir, flow = row_run
+    with pytest.raises(app.UsageError, match="`pixels` must be float for .*, got uint8"):
+        run(export, run_dir, "--pixels=uint8")
+    assert not (run_dir / "saved_model").exists()
+    run(export, run_dir)
+    x = tf.constant([[0.1, 0.2]])
+    model = tf.saved_model.load(str(run_dir / "saved_model"))
+    exported = model.signatures["log_prob"](x=x)["log_prob"]
+    np.testing.assert_allclose(exported, flow.log_prob(x), rtol=1e-5)

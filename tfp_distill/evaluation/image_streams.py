@@ -1,0 +1,165 @@
+"""Images that a flow makes, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_distill.evaluation.compiled import compiled, prefers_xla
+from tfp_distill.evaluation.likelihood import evaluation_batch_size
+from tfp_distill.evaluation.pictures import check_temperature
+from tfp_distill.flows import Flow, interpolate_latents
+from tfp_distill.flows.config import check_at_least
+from tfp_distill.pixels import PixelFormat
+from tfp_distill.training import StepRandom
+
+__all__ = ["interpolated_images", "sampled_images"]
+
+_LATENTS_A_DRAW = 64
+
+
+def sampled_images(
+    flow: Flow, n: int, *, temperature: float = 1.0, seed: int = 0, batch_size: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yields samples of a flow as bytes.
+
+    Sample i is a function of flow, temperature, seed and i: more samples start with the same ones,
+    and batches of another size hold the same (but for rounding, which may move single bytes by 1).
+
+    Args:
+      flow: a flow of images.
+      n: number of samples.
+      temperature: standard deviation of the latents; 1 samples from the model.
+      seed: equal seeds give equal samples.
+      batch_size: number of samples computed at once; `evaluation_batch_size(flow)` by default.
+
+    Returns:
+      An iterator of uint8 `[b, h, w, C]`, without padding; `n` images in all.
+
+    Raises:
+      ValueError: if an argument breaks a rule; before the first batch is asked for.
+    """
+    pixel_format = _pixel_format(flow)
+    check_at_least(1, n=n)
+    check_at_least(0, seed=seed)
+    check_temperature(temperature=temperature)
+
+    def decode(z: tf.Tensor) -> tf.Tensor:
+        return pixel_format.quantize(flow.to_data(temperature * z))
+
+    def arguments(start: int, stop: int) -> list[np.ndarray]:
+        first = start - start % _LATENTS_A_DRAW
+        draws = [
+            StepRandom(seed, place // _LATENTS_A_DRAW)
+            .normal(_LATENTS_A_DRAW, flow.latent_dims, flow.compute_dtype)
+            .numpy()
+            for place in range(first, stop, _LATENTS_A_DRAW)
+        ]
+        return [np.concatenate(draws)[start - first : stop - first]]
+
+    return _stream(flow, decode, arguments, n, batch_size)
+
+
+def interpolated_images(
+    flow: Flow,
+    images: np.ndarray,
+    n: int,
+    *,
+    alpha: float = 0.5,
+    temperature: float = 1.0,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Yields what is between two random images in the latent space of a flow, as bytes.
+
+        x = to_data(temperature * interpolate_latents(to_latent(u), to_latent(v), alpha))
+
+    for pairs of different images u and v, without noise. Their quality shows whether the latent
+    space between data is in order, which samples and likelihood need not show (Walton et al., 2023,
+    "Distilling Normalizing Flows", equation 16 and table 6; the paper does not say which alphas the
+    table is of, nor where the temperature enters: here it scales the latents, as in sampling).
+
+    Args:
+      flow: a flow of images.
+      images: uint8 `[m, h, w, C]`, at least 2, for instance all test images.
+      n: number of pairs.
+      alpha: place between u, 0, and v, 1.
+      temperature: factor of the interpolated latents.
+      seed: equal seeds give equal pairs, whatever the flow.
+      batch_size: number of pairs computed at once; `evaluation_batch_size(flow)` by default.
+
+    Returns:
+      An iterator of uint8 `[b, h, w, C]`; `n` images in all.
+
+    Raises:
+      ValueError: if an argument breaks a rule; before the first batch is asked for.
+    """
+    pixel_format = _pixel_format(flow)
+    _check_images(flow, pixel_format, images)
+    check_at_least(1, n=n)
+    check_at_least(0, seed=seed)
+    check_temperature(temperature=temperature)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"`alpha` must be a number in [0, 1], got {alpha!r}.")
+    random = np.random.default_rng(seed)
+    first = random.integers(len(images), size=n)
+    second = (first + random.integers(1, len(images), size=n)) % len(images)
+
+    def interpolate(u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+        z_u, z_v = (flow.to_latent(pixel_format.midpoints(pixels)) for pixels in (u, v))
+        z = interpolate_latents(z_u, z_v, tf.constant([alpha], z_u.dtype))[:, 0]
+        return pixel_format.quantize(flow.to_data(temperature * z))
+
+    def arguments(start: int, stop: int) -> list[np.ndarray]:
+        return [images[first[start:stop]], images[second[start:stop]]]
+
+    return _stream(flow, interpolate, arguments, n, batch_size)
+
+
+def _stream(
+    flow: Flow,
+    function: Callable[..., tf.Tensor],
+    arguments: Callable[[int, int], list[np.ndarray]],
+    n: int,
+    batch_size: int | None,
+) -> Iterator[np.ndarray]:
+    """Yields the images that `function` makes of the arguments of images `start` to `stop - 1`."""
+    batch_size = evaluation_batch_size(flow) if batch_size is None else batch_size
+    check_at_least(1, batch_size=batch_size)
+    batch_size = min(batch_size, n)
+
+    def batches() -> Iterator[np.ndarray]:
+        run = None
+        for start in range(0, n, batch_size):
+            # The last batch is filled up with images that are not asked for, and cut.
+            rows = min(batch_size, n - start)
+            parts = [_filled_up(part, batch_size) for part in arguments(start, start + rows)]
+            run = run or compiled(function, *parts, jit_compile=prefers_xla(flow))
+            yield run(*parts).numpy()[:rows]
+
+    return batches()
+
+
+def _filled_up(array: np.ndarray, rows: int) -> tf.Tensor:
+    missing = rows - len(array)
+    return tf.constant(np.concatenate([array, array[:1].repeat(missing, axis=0)]))
+
+
+def _pixel_format(flow: Flow) -> PixelFormat:
+    if flow.config.pixel_format is None:
+        raise ValueError(f"`flow` must be a flow of images, got shape {flow.event_shape}.")
+    return flow.config.pixel_format
+
+
+def _check_images(flow: Flow, pixel_format: PixelFormat, images: Any) -> None:
+    height, width, channels = flow.event_shape
+    border = 2 * pixel_format.padding
+    shape = (height - border, width - border, channels)
+    if images.dtype != np.uint8 or tuple(images.shape[1:]) != shape or len(images) < 2:
+        raise ValueError(
+            f"`images` must be uint8 of shape {('n', *shape)}, n at least 2, got {images.dtype} of "
+            f"shape {tuple(images.shape)}."
+        )

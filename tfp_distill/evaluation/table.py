@@ -1,0 +1,133 @@
+"""The results of an evaluation as a table of text."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from tfp_distill.evaluation.results import Result, gap_closed
+
+__all__ = ["explain_table", "format_table", "table_rows"]
+
+_UNDEFINED = "—"
+_NATS = (
+    "Test nats are mean log-likelihoods of the test data, per example, ± two standard errors; "
+    "higher is better. "
+)
+_BITS = (
+    "Test bits/dim are mean negative log-likelihoods of the test images, in bits per dimension, "
+    "± two standard errors; lower is better. "
+)
+_FRECHET = (
+    "Columns with FD are Fréchet distances from {} test images, of {} samples or of as many images "
+    "half-way between two test images, under the features of {}; lower is better, and figures "
+    "under other features are of another scale. Behind them, the part of the gap that is closed. "
+)
+_EXPLANATION = (
+    "All models see the same test data, so that their differences are surer than "
+    "each error by itself suggests. Gap closed is (distilled − student) / (teacher − student). "
+    "Round trip is the largest error of data → latent → data, in units of the data’s scale. "
+    "Skipped steps changed nothing because a loss or gradient was not finite."
+)
+
+
+def format_table(results: Sequence[Result]) -> str:
+    """Returns the results as an aligned table of plain text.
+
+    Args:
+      results: one row each, in this order. The gap closed needs "teacher" and "student".
+    """
+    rows = table_rows(results)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *rest = (
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *rest]).rstrip())
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join([*lines, *_batch_sizes(results)])
+
+
+def table_rows(results: Sequence[Result]) -> list[list[str]]:
+    """Returns the header and one row of cells per result."""
+    columns = {
+        "model": lambda r: r.name,
+        _likelihood_name(results): lambda r: _likelihood(r),
+        "gap closed": lambda r: _percent(gap_closed(results, r.name)),
+        **{
+            f"FD {name}": functools.partial(_frechet, results, name) for name in _distances(results)
+        },
+        "parameters": lambda r: f"{r.parameters:,}",
+        "to latent": lambda r: _duration(r.speed.to_latent_seconds),
+        "to data": lambda r: _duration(r.speed.to_data_seconds),
+        "round trip": lambda r: f"{r.round_trip_error:.0e}",
+        "steps": lambda r: f"{r.training_steps:,}",
+        "training": lambda r: _duration(r.training_seconds),
+        "skipped": lambda r: f"{r.skipped_steps:,}",
+    }
+    return [list(columns), *([cell(r) for cell in columns.values()] for r in results)]
+
+
+def explain_table(results: Sequence[Result]) -> str:
+    """Returns what the columns mean, in sentences."""
+    text = _BITS if _are_images(results) else _NATS
+    for name in _distances(results)[:1]:
+        distance = next(r.frechet[name] for r in results if name in r.frechet)
+        text += _FRECHET.format(
+            f"{distance.num_reference:,}", f"{distance.num_samples:,}", distance.extractor
+        )
+    return " ".join([text + _EXPLANATION, *_batch_sizes(results)])
+
+
+def _batch_sizes(results: Sequence[Result]) -> list[str]:
+    """Returns a sentence on the batches of the timings; no sentence where there are none."""
+    sizes = sorted({result.speed.batch_size for result in results})
+    rows = " or ".join(f"{size:,}" for size in sizes)
+    return [f"Times to latent and to data are medians for a batch of {rows} rows."] if sizes else []
+
+
+def _are_images(results: Sequence[Result]) -> bool:
+    return any(result.bits_per_dim is not None for result in results)
+
+
+def _likelihood_name(results: Sequence[Result]) -> str:
+    return "test bits/dim" if _are_images(results) else "test nats"
+
+
+def _distances(results: Sequence[Result]) -> list[str]:
+    """Returns the names of all Frechet distances, in order."""
+    return list(dict.fromkeys(name for result in results for name in result.frechet))
+
+
+def _frechet(results: Sequence[Result], name: str, result: Result) -> str:
+    if name not in result.frechet:
+        return _UNDEFINED
+    text = f"{result.frechet[name].value:.2f}"
+    closed = gap_closed(results, result.name, frechet=name)
+    return text if closed is None else f"{text} ({_percent(closed)})"
+
+
+def _likelihood(result: Result) -> str:
+    likelihood = result.likelihood
+    mean, error = likelihood.mean, likelihood.standard_error
+    if result.bits_per_dim is not None:
+        mean, error = result.bits_per_dim, result.bits_per_dim_error
+    text = f"{mean:.3f} ± {2 * error:.3f}"
+    if likelihood.num_non_finite:
+        text += f" ({likelihood.num_non_finite:,} not finite)"
+    return text
+
+
+def _percent(part: float | None) -> str:
+    return _UNDEFINED if part is None else f"{100 * part:.0f} %"
+
+
+def _duration(seconds: float) -> str:
+    """Returns a time with a unit that suits it."""
+    if seconds < 1:
+        return f"{1e3 * seconds:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
