@@ -119,7 +119,7 @@ def pictures_and_expected(flow, shape):
     inputs |= {"x": x, "x_a": x_a, "x_b": x_b}
     pixel_format = flow.config.pixel_format
     midpoints, quantize = pixel_format.midpoints, pixel_format.quantize
-    noisy = pixel_format.dequantize(x, seed=0, first=3 * 2**20)
+    noisy = pixel_format.dequantize(x, seed=3)
     log_prob = flow.log_prob(noisy)
     between = interpolate(flow, midpoints(x_a), midpoints(x_b), ALPHAS)
     between = quantize(tf.reshape(between, [-1, *flow.event_shape]))

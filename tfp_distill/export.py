@@ -15,7 +15,6 @@ from tfp_distill.flows import Flow, interpolate
 __all__ = ["export_flow"]
 
 _PIXELS = ("float", "uint8")
-_IMAGES_A_SEED = 2**20
 _SAVED_MODEL_ENTRIES = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
@@ -50,8 +49,7 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
     `reconstruct` thus returns the very bytes that it got, but for bits that are not modelled, as
     long as the flow inverts itself to half a step of the bytes; images unlike those it was trained
     on may be too far out for that. `log_prob` is that of the numbers in [0, 1), with the padding,
-    and `bits_per_dim` that of the bytes. Equal seeds give equal noise: image i of a batch gets the
-    noise of the place 2^20 seed + i, `flow.config.pixel_format.dequantize(x, seed=0, first=...)`.
+    and `bits_per_dim` that of the bytes. The noise is that of `pixel_format.dequantize(x, seed=seed)`.
 
     The model is written beside `path` first and moved there when it is complete. A SavedModel that
     is already there is replaced.
@@ -116,8 +114,7 @@ def _uint8_format(flow: Flow) -> _DataFormat:
     shape = (height - border, width - border, channels)
 
     def dequantize(x, seed):
-        first = tf.cast(seed, tf.int64) * _IMAGES_A_SEED
-        return pixel_format.dequantize(x, seed=0, first=first)
+        return pixel_format.dequantize(x, seed=seed)
 
     def decode(x):
         leading = tf.shape(x)[:-3]

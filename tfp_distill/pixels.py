@@ -55,7 +55,7 @@ class PixelFormat:
         height, width, channels = image_shape
         return height + 2 * self.padding, width + 2 * self.padding, channels
 
-    def dequantize(self, pixels: Any, *, seed: int, first: Any = 0) -> tf.Tensor:
+    def dequantize(self, pixels: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """Returns the numbers of images, with noise that depends on `seed` and the place alone.
 
         The noise of image i is number `first + i` of the seed's endless sequence, however the
@@ -63,7 +63,7 @@ class PixelFormat:
 
         Args:
           pixels: uint8 `[n, h, w, C]`.
-          seed: equal seeds give equal noise.
+          seed: equal seeds give equal noise; an integer or a tensor of one.
           first: place of the first image in the sequence, an integer or int64 tensor.
 
         Returns:
@@ -203,7 +203,7 @@ def bits_per_dim(
     return -log_prob / (dims * math.log(2)) + math.log2(bins) * (modelled_dims / dims)
 
 
-def uniform_noise(values: tf.Tensor, *, seed: int, first: Any) -> tf.Tensor:
+def uniform_noise(values: tf.Tensor, *, seed: Any, first: Any) -> tf.Tensor:
     """Returns multiples of 2^-16 in [0, 1), uniform, as `PixelFormat.dequantize` says.
 
     With 16 bits the sum of noise and a byte is exact in float32: none is rounded up to the next.
@@ -218,7 +218,7 @@ def uniform_noise(values: tf.Tensor, *, seed: int, first: Any) -> tf.Tensor:
     counter = tf.cast(first, tf.int64) * blocks
     noise = tf.raw_ops.StatelessRandomUniformV2(
         shape=tf.stack([tf.shape(values)[0], blocks * _NUMBERS_A_BLOCK]),
-        key=tf.constant([seed], tf.uint64),
+        key=tf.cast([seed], tf.uint64),
         counter=tf.stack([tf.cast(counter, tf.uint64), tf.constant(0, tf.uint64)]),
         alg=tf.constant(_PHILOX),
     )

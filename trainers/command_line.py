@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 __all__ = ["run", "usage_errors"]
@@ -30,6 +31,8 @@ def run(
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
     logging.set_verbosity(logging.WARNING)
+    # TensorFlow warns of retracing where one short training comes after the other.
+    tf.get_logger().setLevel("ERROR")
 
     def guarded(argv: Sequence[str]) -> None:
         try:

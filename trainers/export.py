@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from absl import flags
 
-from tfp_distill.export import export_flow
-from tfp_distill.flows import Flow
-
 from .command_line import run, usage_errors
 from .run_directory import define_run_flags, open_run
-from .stages import best_student
+from .stages import best_student, export
 
 __all__ = ["main"]
 
@@ -25,11 +22,7 @@ def main(flag_values: flags.FlagValues) -> None:
     with usage_errors():
         run_directory = open_run(flag_values)
         name = flag_values["model"].value or best_student(run_directory)
-        flow = run_directory.load_flow(name)
-        pixels = _pixels(flag_values["pixels"].value, flow)
-    path = run_directory.path / "saved_model"
-    export_flow(flow, path, pixels=pixels)
-    print(f"{name} is exported as a SavedModel: {path}", flush=True)
+        export(run_directory, name, pixels=flag_values["pixels"].value)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -45,20 +38,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "numbers of the flow.",
         **define,
     )
-
-
-def _pixels(pixels: str | None, flow: Flow) -> str:
-    """Returns what `export_flow` gets.
-
-    Raises:
-      ValueError: if a flow that is not of images should take pictures.
-    """
-    images = flow.config.pixel_format is not None
-    if pixels is None:
-        return "uint8" if images else "float"
-    if pixels == "uint8" and not images:
-        raise ValueError(f"`pixels` must be float for {flow.name}, no flow of images, got uint8.")
-    return pixels
 
 
 def console() -> None:

@@ -108,7 +108,6 @@ def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistan
     extractor, data, number = run.feature_extractor, run.data, run.recipe.frechet_images
     if extractor is None:
         return {}
-    number = min(number, len(data.test))
     reference = reference_statistics(data.test[:number], extractor)
     seed = run.recipe.seed
     streams = {}

@@ -91,10 +91,15 @@ class RunDirectory:
           OSError: if one of them cannot be read.
         """
         data, path = self.data, self.recipe.teacher_path
+        if self.recipe.random_flip and data.pixel_format is None:
+            raise ValueError("`random_flip` must be False where `data` is no images, got True.")
         for role in ("teacher", "student"):
             self.config(role)
-        if self.recipe.feature_extractor:
-            print(f"Frechet distances: {self.feature_extractor.name}", flush=True)
+        if self.feature_extractor and self.recipe.frechet_images > len(data.test):
+            raise ValueError(
+                f"`frechet_images` must be at most the {len(data.test):,} test images, "
+                f"got {self.recipe.frechet_images:,}."
+            )
         if not path or "teacher" in self.trained():
             return
         config = load_flow(path).config

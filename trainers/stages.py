@@ -92,10 +92,21 @@ def best_student(run: RunDirectory) -> str:
     return min(names, key=lambda name: read_record(run.model_directory(name)).best_val_nll)
 
 
-def export(run: RunDirectory, name: str) -> None:
-    """Writes the SavedModel of a trained model into the run directory."""
-    path = run.path / "saved_model"
-    export_flow(run.load_flow(name), path)
+def export(run: RunDirectory, name: str, *, pixels: str | None = None) -> None:
+    """Writes the SavedModel of a trained model into the run directory.
+
+    Args:
+      run: the run.
+      name: the model.
+      pixels: as for `export_flow`; by default bytes for images, because that is what a server has.
+
+    Raises:
+      ValueError: if `pixels` does not fit the model; before anything is written.
+    """
+    flow, path = run.load_flow(name), run.path / "saved_model"
+    if pixels is None:
+        pixels = "uint8" if flow.config.pixel_format else "float"
+    export_flow(flow, path, pixels=pixels)
     print(f"{name} is exported as a SavedModel: {path}", flush=True)
 
 

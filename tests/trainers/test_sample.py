@@ -116,7 +116,7 @@ def test_images_are_exported_as_pictures_or_numbers(image_run, arguments, dtype,
 
 def test_rows_are_no_pictures(row_run):
     run_dir, flow = row_run
-    with pytest.raises(app.UsageError, match="`pixels` must be float for .*, got uint8"):
+    with pytest.raises(app.UsageError, match="`pixels` must be .float. for .*, got .uint8."):
         run(export, run_dir, "--pixels=uint8")
     assert not (run_dir / "saved_model").exists()
     run(export, run_dir)
