@@ -154,3 +154,12 @@ def test_errors_name_argument_rule_and_value(case, glow):
 def test_one_level_is_one_block(tabular):
     with pytest.raises(ValueError, match="from 1 to 1, as the levels of 'tabular' allow, got 2"):
         Partition.by_block(tabular, 2)
+
+
+def test_a_part_without_trainable_weights_is_refused():
+    flow = Flow(CONFIGS["glow"], name="half_frozen")
+    for layer in flow.bijector.layers_of(3, 4):
+        layer.trainable = False
+    with pytest.raises(ValueError, match="got none in steps 3 to 4 of 'half_frozen'"):
+        Partition.at_steps(flow, [2])
+    assert Partition.at_steps(flow, [1]).ends == (1, 4)

@@ -117,12 +117,16 @@ class Partition:
             )
         dims = [math.prod(shape) for shape in flow.bijector.arriving_shapes(flow.event_shape)]
         dims.append(dims[-1])  # Of the latent, what is left after the last step.
-        return cls(
-            tuple(
-                Part(begin + 1, end, _count(flow, begin + 1, end), dims[begin + 1], dims[end + 1])
-                for begin, end in itertools.pairwise((0, *ends))
-            )
+        parts = tuple(
+            Part(begin + 1, end, _count(flow, begin + 1, end), dims[begin + 1], dims[end + 1])
+            for begin, end in itertools.pairwise((0, *ends))
         )
+        if fixed := [part for part in parts if not part.num_parameters and len(parts) > 1]:
+            raise ValueError(
+                "`boundaries` must leave trainable weights in every part, got none in steps "
+                f"{fixed[0].first_step} to {fixed[0].last_step} of {flow.name!r}."
+            )
+        return cls(parts)
 
     @classmethod
     def end_to_end(cls, flow: Any) -> Partition:
