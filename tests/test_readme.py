@@ -5,6 +5,7 @@ import pathlib
 import re
 import shlex
 
+import numpy as np
 import pytest
 from absl import flags
 
@@ -56,8 +57,11 @@ def test_snippets(empty_directory):
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
     assert namespace["teacher"].step == 200
-    assert namespace["distiller"].step == 100
+    assert namespace["distiller"].step == 10
     assert namespace["x"].shape == (3, 6)
+    assert (empty_directory / "pictures/epoch_0002.png").is_file()
+    assert namespace["bits"] > 0 and namespace["distance"].num_samples == 180
+    assert np.mean(namespace["again"] == namespace["data"].test[:3] // 16 * 17) > 0.99
 
 
 def run(command, extra):
@@ -78,16 +82,21 @@ def test_commands(empty_directory):
         run_dir = re.search(r"--run_dir=(\S+)", command).group(1)
         extra = () if run_dir in new_runs else SHORT
         if "flagfile" in command:
-            extra = (*extra, "--data=embedded", "--students=student")
+            extra = (*extra, "--students=student")
+        if "power_glow" in command:
+            extra = (*extra, "--data=embedded")
+        if "fashion_mnist" in command:  # Of the same kind, and comes with the library.
+            extra = (*extra, "--data=digits")
         run(command, extra)
         new_runs.add(run_dir)
-    for run_dir in ("runs/embedded", "runs/power_glow"):
+    for run_dir in ("runs/embedded", "runs/power_glow", "runs/digits"):
         directory = empty_directory / run_dir
         assert (directory / "report.html").is_file()
         assert (directory / "results.json").is_file()
         assert (directory / "saved_model" / "saved_model.pb").is_file()
     assert len((empty_directory / "samples.csv").read_text().splitlines()) == 1001
     assert (empty_directory / "runs/mine/ilkd/flow.keras").is_file()
+    assert (empty_directory / "digits.png").is_file()
 
 
 def test_setup_commands_use_what_the_project_has():

@@ -49,7 +49,8 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
     `reconstruct` thus returns the very bytes that it got, but for bits that are not modelled, as
     long as the flow inverts itself to half a step of the bytes; images unlike those it was trained
     on may be too far out for that. `log_prob` is that of the numbers in [0, 1), with the padding,
-    and `bits_per_dim` that of the bytes. The noise is that of `pixel_format.dequantize(x, seed=seed)`.
+    and `bits_per_dim` that of the bytes. The noise is that of
+    `flow.config.pixel_format.dequantize(x, seed=seed)`.
 
     The model is written beside `path` first and moved there when it is complete. A SavedModel that
     is already there is replaced.
