@@ -24,6 +24,7 @@ from tfp_distill.flows import (
     preset_names,
 )
 from tfp_distill.pixels import PixelFormat
+from tfp_distill.training import Partition, PartSchedule
 
 __all__ = [
     "DistillationMonitor",
@@ -36,6 +37,8 @@ __all__ = [
     "LogDensityLoss",
     "LossWeightSchedule",
     "MAFConfig",
+    "PartSchedule",
+    "Partition",
     "PixelFormat",
     "ReverseKLLoss",
     "SynthesizedLoss",

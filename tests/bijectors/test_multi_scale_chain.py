@@ -180,6 +180,27 @@ def test_a_stopped_gradient_reaches_its_own_step_and_none_before(chain, stop):
             assert all((g is None) == (index > stop) for g in gradients), index
 
 
+@pytest.mark.parametrize("until", range(5))
+def test_a_trace_may_end_early(chain, until):
+    trace, whole = chain.trace(X, until=until), chain.trace(X)
+    assert (len(trace.latents), len(trace.ildjs)) == (until + 1, until + 1)
+    np.testing.assert_array_equal(trace.latents[until], whole.latents[until])
+
+
+def test_shapes_are_those_that_arrive(chain, monkeypatch):
+    arrived = []
+    for bijector in chain.bijectors:
+        run = bijector.inverse_and_ildj
+
+        def note(x, condition=None, run=run):
+            arrived.append(tuple(x.shape[1:]))
+            return run(x, condition)
+
+        monkeypatch.setattr(bijector, "inverse_and_ildj", note)
+    chain.trace(X)
+    assert chain.arriving_shapes(SHAPE) == tuple(arrived)
+
+
 def test_latents_that_nobody_asks_for_cost_nothing(chain):
     def rearrangements(function):
         graph = tf.function(function).get_concrete_function(tf.TensorSpec([None, *SHAPE])).graph

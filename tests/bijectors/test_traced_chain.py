@@ -65,6 +65,33 @@ def test_a_stopped_gradient_reaches_its_own_bijector_and_none_before(chain):
     np.testing.assert_array_equal(trace.latents[-1], chain.trace(X).latents[-1])
 
 
+def test_a_trace_may_end_early(chain):
+    trace, whole = chain.trace(X, until=1), chain.trace(X)
+    assert (len(trace.latents), len(trace.ildjs)) == (2, 2)
+    np.testing.assert_array_equal(trace.latents[1], whole.latents[1])
+
+
+def test_a_part_of_a_trace_scores_what_it_yields_and_moves_its_own_weights_only(chain):
+    weights = [bijector.trainable_variables for bijector in chain.bijectors]
+    for first, last in ((0, 0), (1, 1), (1, 2), (0, 2)):
+        with tf.GradientTape(persistent=True) as tape:
+            trace = chain.trace(X, stop_gradient_after=[first - 1])
+            log_prob = trace.log_prob_of_part(first, last)
+        expected = standard_normal_log_prob(trace.latents[last]) + sum(trace.ildjs[: last + 1])
+        np.testing.assert_allclose(log_prob, expected, rtol=1e-6)
+        for index, of_bijector in enumerate(weights):
+            moves = [g is not None for g in tape.gradient(log_prob, of_bijector)]
+            assert any(moves) == (first <= index <= last)
+
+
+def test_bijectors_show_their_layers_and_the_shape_of_what_arrives(chain):
+    outer = TracedChain([tfb.Permute([1, 2, 0]), chain, tfb.Invert(ActNorm(3, name="inverted"))])
+    assert outer.layers_of(0, 0) == ()
+    assert outer.layers_of(0, 1) == chain.keras_layers
+    assert [layer.name for layer in outer.layers_of(2, 2)] == ["inverted"]
+    assert outer.arriving_shapes((3,)) == ((3,),) * 3
+
+
 def test_layers_of_nested_chains_are_seen_once_and_in_order(chain):
     outer = TracedChain([tfb.Permute([1, 2, 0]), chain, tfb.Invert(ActNorm(3, name="inverted"))])
     names = [layer.name for layer in outer.keras_layers]

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tfp_distill.distillation.alignment import (
+    align_boundary,
     align_by_depth,
     align_flows,
     align_level_ends,
@@ -83,3 +84,27 @@ def test_flows_with_several_levels_are_matched_at_their_ends_and_others_by_depth
     for student, teacher in ((glow, one_level), (tabular, glow), (glow, distribution)):
         expected = align_by_depth(student.num_steps, teacher.num_steps)
         assert align_flows(student, teacher) == expected
+
+
+def _flow(num_steps, level_ends=()):
+    return SimpleNamespace(num_steps=num_steps, level_ends=level_ends)
+
+
+@pytest.mark.parametrize(("student", "teacher"), PAIRS)
+def test_any_step_is_matched_with_the_nearest_fraction(student, teacher):
+    for step in range(1, student + 1):
+        depth = align_boundary(_flow(student), _flow(teacher), step)
+        assert abs(step / student - depth / teacher) <= 0.5 / teacher or depth == 1
+    matched = dict(align_by_depth(student, teacher))
+    if student <= teacher:
+        assert {s: align_boundary(_flow(student), _flow(teacher), s) for s in matched} == matched
+
+
+def test_any_step_within_levels_is_matched_within_the_level():
+    student, teacher = _flow(6, (2, 4, 6)), _flow(24, (8, 16, 24))
+    depths = [align_boundary(student, teacher, step) for step in range(1, 7)]
+    assert depths == [4, 8, 12, 16, 20, 24]
+    deeper = _flow(32, (8, 16, 24, 32))  # Its last two levels are beside the student's last one.
+    assert [align_boundary(student, deeper, step) for step in (4, 5, 6)] == [16, 24, 32]
+    with pytest.raises(ValueError, match="`step` must be at most 6, got 7"):
+        align_boundary(student, teacher, 7)

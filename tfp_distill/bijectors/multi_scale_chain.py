@@ -99,6 +99,7 @@ class MultiScaleChain(TracedChain):
         condition: tf.Tensor | None = None,
         *,
         stop_gradient_after: Collection[int] = (),
+        until: int | None = None,
     ) -> Trace:
         """Runs the normalizing direction once and keeps every intermediate latent.
 
@@ -107,15 +108,30 @@ class MultiScaleChain(TracedChain):
           condition: None; an image flow takes no condition.
           stop_gradient_after: as for `TracedChain`. A stop holds for the whole state: for the image
             that goes on and for everything that was factored out up to there.
+          until: index of the last bijector that runs; by default all do.
 
         Returns:
-          A `Trace` with one latent `[batch, H*W*C]` and one log-determinant per bijector.
+          A `Trace` with one latent `[batch, H*W*C]` and one log-determinant per bijector that ran.
         """
         latents, ildjs = [], []
-        for image, factored_out, ildj in self._walk(x, condition, stop_gradient_after):
+        walk = self._walk(x, condition, stop_gradient_after)
+        stop = None if until is None else until + 1
+        for image, factored_out, ildj in itertools.islice(walk, stop):
             latents.append(self._arrange(image, factored_out))
             ildjs.append(ildj)
         return Trace(tuple(latents), tuple(ildjs))
+
+    def arriving_shapes(self, event_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """Returns the shape of the image as it arrives, squeezed, at each bijector."""
+        height, width, channels = event_shape
+        shapes = [(height, width, channels)]
+        for index in range(len(self._bijectors) - 1):
+            if index in self._level_ends[:-1]:
+                channels = channels // 2
+            if index in (0, *self._level_ends[:-1]):
+                height, width, channels = height // 2, width // 2, 4 * channels
+            shapes.append((height, width, channels))
+        return tuple(shapes)
 
     def initialize(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -48,6 +49,23 @@ class Trace(NamedTuple):
         log p(x) = sum_d log N(z_d; 0, 1) + log|det dz/dx|
         """
         return standard_normal_log_prob(self.latents[-1]) + self.ildj
+
+    def log_prob_of_part(self, first: int, last: int) -> tf.Tensor:
+        """The log-likelihood if the flow ended after bijector `last`, `[batch]`, in nats.
+
+            log N(h_last; 0, I) + sum_{i <= last} log|det b_i|
+
+        as the truncated problem of PARTS, eq. 3, writes it, with gradients to the bijectors first
+        to last only, if the trace stopped gradients before `first`: the log-determinants of the
+        bijectors before `first` are constants.
+
+        Args:
+          first: index of the first bijector that receives gradients.
+          last: index of the last one.
+        """
+        before, own = self.ildjs[:first], self.ildjs[first : last + 1]
+        ildjs = [*map(tf.stop_gradient, before), *own]
+        return standard_normal_log_prob(self.latents[last]) + tf.add_n(ildjs)
 
 
 Initializer = Callable[[KerasBijector, tf.Tensor, tf.Tensor | None], tf.Tensor]
@@ -130,6 +148,7 @@ class TracedChain(KerasBijector):
         condition: tf.Tensor | None = None,
         *,
         stop_gradient_after: Collection[int] = (),
+        until: int | None = None,
     ) -> Trace:
         """Runs the normalizing direction once and keeps every intermediate latent.
 
@@ -139,19 +158,33 @@ class TracedChain(KerasBijector):
           stop_gradient_after: indices i such that no gradient flows from bijector i+1 back into
             bijector i. The latent in the trace is the one *before* the stop, so that a loss on it
             still reaches bijector i.
+          until: index of the last bijector that runs; by default all do.
 
         Returns:
-          A `Trace` with one latent and one log-determinant per bijector.
+          A `Trace` with one latent and one log-determinant per bijector that ran.
         """
         condition = self.map_condition(condition)
         latents, ildjs = [], []
-        for index, bijector in enumerate(self._bijectors):
+        bijectors = self._bijectors if until is None else self._bijectors[: until + 1]
+        for index, bijector in enumerate(bijectors):
             x, ildj = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
             latents.append(x)
             ildjs.append(ildj)
             if index in stop_gradient_after:
                 x = tf.stop_gradient(x)
         return Trace(tuple(latents), tuple(ildjs))
+
+    def layers_of(self, first: int, last: int) -> tuple[keras.layers.Layer, ...]:
+        """Returns the Keras layers that hold the weights of the bijectors first to last."""
+        found = (_keras_bijector(b) for b in self._bijectors[first : last + 1])
+        return tuple(layer for b in found if b is not None for layer in b.keras_layers)
+
+    def arriving_shapes(self, event_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """Returns the shape of one event as it arrives at each bijector."""
+        shapes = [tuple(event_shape)]
+        for bijector in self._bijectors[:-1]:
+            shapes.append(tuple(bijector.inverse_event_shape(shapes[-1])))
+        return tuple(shapes)
 
     def initialize(
         self,

@@ -6,7 +6,14 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["align_by_depth", "align_flows", "align_level_ends", "align_steps", "check_taps"]
+__all__ = [
+    "align_boundary",
+    "align_by_depth",
+    "align_flows",
+    "align_level_ends",
+    "align_steps",
+    "check_taps",
+]
 
 
 def align_by_depth(student_steps: int, teacher_steps: int) -> tuple[tuple[int, int], ...]:
@@ -84,6 +91,32 @@ def align_steps(student: Any, teacher: Any) -> tuple[tuple[int, int], ...]:
         for (student_start, student_end), (teacher_start, teacher_end) in zip(*levels, strict=False)
         for i, j in align_by_depth(student_end - student_start, teacher_end - teacher_start)
     )
+
+
+def align_boundary(student: Any, teacher: Any, step: int) -> int:
+    """Returns the step of the teacher that lies as deep as a step of the student.
+
+    As `align_flows` matches, but for any step of the student: ends of levels with ends of levels
+    where both flows have several, and fractions of the depth between them,
+
+        t_0 + round((step - s_0) (t_1 - t_0) / (s_1 - s_0))    for matched (s_0, t_0), (s_1, t_1)
+
+    with halves rounded up, and at least 1.
+
+    Args:
+      student: has `num_steps`, and `level_ends` where it has levels.
+      teacher: the same.
+      step: a step of the student, counted from 1.
+    """
+    matched = ((student.num_steps, teacher.num_steps),)
+    ends = [_ends(flow) for flow in (student, teacher)]
+    if min(map(len, ends)) > 1:
+        matched = align_level_ends(*ends)
+    for (s_0, t_0), (s_1, t_1) in itertools.pairwise(((0, 0), *matched)):
+        if step <= s_1:
+            length = s_1 - s_0
+            return max(1, t_0 + (2 * (step - s_0) * (t_1 - t_0) + length) // (2 * length))
+    raise ValueError(f"`step` must be at most {student.num_steps}, got {step}.")
 
 
 def _ends(flow: Any) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from tfp_distill.distillation.losses import DistillationLoss
 from tfp_distill.distillation.shared_pass import SharedPass
 from tfp_distill.distillation.teacher import Teacher, as_teacher
 from tfp_distill.flows import Flow
-from tfp_distill.training import PartwiseModel, StepRandom
+from tfp_distill.training import Part, Partition, PartwiseModel, StepRandom, losses_by_name
 
 __all__ = ["FlowDistiller"]
 
@@ -38,6 +38,9 @@ class FlowDistiller(PartwiseModel):
         distiller.compile(optimizer="adam")
         distiller.fit(dataset_of_x)
         distiller.student.save("student.keras")
+
+    Compiled with a partition of the student, each part minimises its own loss of this form: its nll
+    and its latents against the teacher's at the matched depth, with no gradient between parts.
 
     Only the student is trained. The logs hold `loss`, `nll` and every active distillation loss by
     name; a loss of weight 0 is not computed (validation always reports the nll).
@@ -197,13 +200,50 @@ class FlowDistiller(PartwiseModel):
         """Returns the weighted sum as `loss`, and every active loss by name, each `[batch]`."""
         return self._weighted(self.shared_pass(x, condition, random))
 
+    def part_objectives(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None,
+        random: StepRandom,
+        parts: Collection[int],
+    ) -> dict[int, dict[str, tf.Tensor]]:
+        """Returns for each of `parts` the weighted sum and the active losses at its own steps.
+
+        With gradients to that part of the student only: `Flow.part_objectives` for the nll,
+        `DistillationLoss.in_part` for the others. The teacher is one pass for all parts.
+        """
+        ends = self.partition.ends
+        options = dict(stop_gradient_after=ends, until=ends[max(parts)])
+        shared = SharedPass(self.student, self._teacher, x, condition, random, **options)
+        return {part: self._weighted(shared, self.partition.parts[part]) for part in parts}
+
     def evaluation_losses(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> dict[str, tf.Tensor]:
-        """As `objective`, and the nll whatever its weight."""
+        """As `objective`, the nll whatever its weight, and every part where there are several."""
         shared = self.shared_pass(x, condition, random)
         metrics = self.student.likelihood_metrics(shared.student_trace.log_prob())
-        return {**metrics, **self._weighted(shared)}
+        losses = {**metrics, **self._weighted(shared)}
+        if self.all_parts is None:
+            return losses
+        of_parts = {k: self._weighted(shared, self.partition.parts[k]) for k in self.all_parts}
+        return {**losses, **losses_by_name(of_parts)}
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps of the student, which a partition divides."""
+        return self.student.num_steps
+
+    def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
+        """Returns the trainable weights of steps of the student."""
+        return self.student.step_weights(first_step, last_step)
+
+    def check_partition(self, partition: Partition) -> None:
+        """Raises `ValueError` if the student cannot learn in these parts by these losses."""
+        partition.check(self.student)
+        if len(partition.parts) > 1:
+            for loss in self.distillation_losses:
+                loss.check_partition(partition)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Restores the weights of the losses, in the middle of `fit` too (`BackupAndRestore`)."""
@@ -248,10 +288,19 @@ class FlowDistiller(PartwiseModel):
         """Returns the view of a batch that all losses share."""
         return SharedPass(self.student, self._teacher, x, condition, random)
 
-    def _weighted(self, shared: SharedPass) -> dict[str, tf.Tensor]:
-        losses = {name: self._losses[name](shared) for name in self._active if name != _NLL}
+    def _weighted(self, shared: SharedPass, part: Part | None = None) -> dict[str, tf.Tensor]:
+        """Returns the losses of the whole student, or of one part of it."""
+        active = [self._losses[name] for name in self._active if name != _NLL]
+        if part is None:
+            losses = {loss.name: loss(shared) for loss in active}
+        else:
+            losses = {loss.name: loss.in_part(shared, part) for loss in active}
         if _NLL in self._active:
-            log_prob = shared.student_trace.log_prob()
+            trace = shared.student_trace
+            if part is None:
+                log_prob = trace.log_prob()
+            else:
+                log_prob = trace.log_prob_of_part(part.first_step, part.last_step)
             losses = {**self.student.likelihood_metrics(log_prob), **losses}
         weights = tf.unstack(self._weights_of_losses.value, len(self._names))
         weight_of = dict(zip(self._names, weights, strict=True))

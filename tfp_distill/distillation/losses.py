@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfp_distill.bijectors import standard_normal_log_prob
-from tfp_distill.distillation.alignment import align_flows, check_taps
+from tfp_distill.distillation.alignment import align_boundary, align_flows, check_taps
 from tfp_distill.distillation.shared_pass import SharedPass
+from tfp_distill.training import Part, Partition
 
 __all__ = [
     "DistillationLoss",
@@ -55,6 +57,20 @@ class DistillationLoss(abc.ABC):
     @abc.abstractmethod
     def __call__(self, shared: SharedPass) -> tf.Tensor:
         """Returns the loss `[batch]`; 0 where student and teacher are the same function."""
+
+    def in_part(self, shared: SharedPass, part: Part) -> tf.Tensor:
+        """Returns the loss `[batch]` of one part of the student, with gradients to it only.
+
+        For latents of the data, which a part has at its own steps; by default there is none.
+        """
+        raise NotImplementedError
+
+    def check_partition(self, partition: Partition) -> None:
+        """Raises `ValueError` if a part of the partition can have no loss of its own."""
+        raise ValueError(
+            "`distillation_losses` must be LatentLoss or IntermediateLatentLoss where a student is "
+            f"trained in parts, got {type(self).__name__}, which looks at the whole student."
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the fields, for Keras serialisation."""
@@ -108,6 +124,15 @@ class LatentLoss(_DistanceLoss):
     def __call__(self, shared: SharedPass) -> tf.Tensor:
         return self._distance(shared.student_trace.latents[-1], shared.teacher_trace.latents[-1])
 
+    def in_part(self, shared: SharedPass, part: Part) -> tf.Tensor:
+        """The latents after the part and at the teacher's matched depth (`align_boundary`)."""
+        depth = align_boundary(shared.student, shared.teacher, part.last_step)
+        student, teacher = shared.student_trace, shared.teacher_trace
+        return self._distance(student.latents[part.last_step], teacher.latents[depth])
+
+    def check_partition(self, partition: Partition) -> None:
+        """Every part has latents at its end."""
+
 
 @keras.saving.register_keras_serializable("tfp_distill")
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +143,8 @@ class IntermediateLatentLoss(_DistanceLoss):
 
     Attributes:
       taps: pairs (student step i, teacher step j), counted from 1; by default the ends of levels
-        where both flows have several, and matched fractions of depth elsewhere (`align_flows`).
+        where both flows have several, and matched fractions of depth elsewhere (`align_flows`). A
+        part has those at its own steps, and by default one at its end (`align_boundary`).
     """
 
     name: str = "intermediate_latent_loss"
@@ -138,6 +164,30 @@ class IntermediateLatentLoss(_DistanceLoss):
         student, teacher = shared.student_trace.latents, shared.teacher_trace.latents
         taps = align_flows(shared.student, shared.teacher) if self.taps is None else self.taps
         return tf.add_n([self._distance(student[i], teacher[j]) for i, j in taps])
+
+    def in_part(self, shared: SharedPass, part: Part) -> tf.Tensor:
+        """The sum over the taps in the part."""
+        student, teacher = shared.student_trace.latents, shared.teacher_trace.latents
+        taps = self.taps
+        if taps is None:
+            taps = dict(align_flows(shared.student, shared.teacher))
+            depth = align_boundary(shared.student, shared.teacher, part.last_step)
+            taps = {part.last_step: depth, **taps}.items()
+        taps = _taps_in(taps, part)
+        return tf.add_n([self._distance(student[i], teacher[j]) for i, j in taps])
+
+    def check_partition(self, partition: Partition) -> None:
+        """Checks that explicit taps reach every part."""
+        for index, part in enumerate(partition.parts):
+            if self.taps is not None and not _taps_in(self.taps, part):
+                raise ValueError(
+                    f"`taps` must have one in every part, got none in steps {part.first_step} to "
+                    f"{part.last_step} of part {index}."
+                )
+
+
+def _taps_in(taps: Iterable[tuple[int, int]], part: Part) -> list[tuple[int, int]]:
+    return [(i, j) for i, j in taps if part.first_step <= i <= part.last_step]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,9 @@ class SharedPass:
       x: data `[batch, ...]`.
       condition: optional `[batch, C]`.
       random: noise of the step.
+      stop_gradient_after: steps of the student, counted from 1, that no gradient reaches from
+        behind in `student_trace`.
+      until: the last step that `student_trace` shows; by default all.
     """
 
     def __init__(
@@ -52,12 +56,17 @@ class SharedPass:
         x: tf.Tensor,
         condition: tf.Tensor | None,
         random: StepRandom,
+        *,
+        stop_gradient_after: Collection[int] = (),
+        until: int | None = None,
     ) -> None:
         self.student = student
         self.teacher = teacher
         self.x = x
         self.condition = condition
         self._random = random
+        self._stop_gradient_after = stop_gradient_after
+        self._until = until
         # Methods with arguments are cached per instance, so that no tensor outlives its graph.
         self.latents = functools.cache(self._latents)
         self.teacher_sample = functools.cache(self._teacher_sample)
@@ -72,7 +81,12 @@ class SharedPass:
     @functools.cached_property
     def student_trace(self) -> Trace:
         """The student's trace of the data."""
-        return self.student.trace(self.x, self.condition)
+        return self.student.trace(
+            self.x,
+            self.condition,
+            stop_gradient_after=self._stop_gradient_after,
+            until=self._until,
+        )
 
     @functools.cached_property
     def teacher_trace(self) -> Trace:

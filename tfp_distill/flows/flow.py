@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ import tensorflow_probability as tfp
 from tfp_distill.bijectors import Standardize, Trace, TracedChain, standard_normal_log_prob
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.flows.presets import preset_config
-from tfp_distill.training import PartwiseModel, StepRandom
+from tfp_distill.training import PartwiseModel, StepRandom, losses_by_name
 
 __all__ = ["Flow", "load_flow"]
 
@@ -123,18 +124,35 @@ class Flow(PartwiseModel):
         self._bijector.initialize(*self._inputs(x, condition))
         self._initialized.assign(1)
 
-    def trace(self, x: Any, condition: Any = None) -> Trace:
+    def trace(
+        self,
+        x: Any,
+        condition: Any = None,
+        *,
+        stop_gradient_after: Collection[int] = (),
+        until: int | None = None,
+    ) -> Trace:
         """Runs the normalizing direction once and keeps every step's latent.
 
         Args:
           x: data `[batch, ...]`.
           condition: `[batch, C]` for a conditional flow.
+          stop_gradient_after: steps, counted from 1, that no gradient reaches from behind.
+          until: the last step that runs; by default all do.
 
         Returns:
           A `Trace`; `latents[0]` is the standardised data, `latents[k]` comes after step k. All
           latents are `[batch, D]`; those of images are in the order of pixels.
         """
-        return self._bijector.trace(*self._inputs(x, condition))
+        x, condition = self._inputs(x, condition)
+        return self._bijector.trace(
+            x, condition, stop_gradient_after=stop_gradient_after, until=until
+        )
+
+    def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
+        """Returns the trainable weights of the steps first to last, counted from 1."""
+        layers = self._bijector.layers_of(first_step, last_step)
+        return [weight for layer in layers for weight in layer.trainable_variables]
 
     def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
         """Returns log p(x), `[batch]`, in nats, for data `[batch, ...]`."""
@@ -180,6 +198,45 @@ class Flow(PartwiseModel):
         """
         log_prob = self.log_prob(x, condition)
         return {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
+
+    def part_objectives(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None,
+        random: StepRandom,
+        parts: Collection[int],
+    ) -> dict[int, dict[str, tf.Tensor]]:
+        """Returns what each of `parts` minimises: the nll as if the flow ended after the part.
+
+            nll_k = -log N(h_k; 0, I) - sum_{j <= k} log|det df_j / dh_{j-1}|,   h_k = f_k(h_{k-1})
+
+        with gradients to part k only: h_{k-1} and the log-determinants before it are constants.
+        Both sides of PARTS, eq. 3, have this gradient; the left side, which is written here, is a
+        likelihood of the data, comparable between parts, and of the last part that of the flow.
+        """
+        partition = self.partition
+        trace = self.trace(
+            x,
+            condition,
+            stop_gradient_after=partition.ends,
+            until=partition.ends[max(parts)],
+        )
+        losses = {}
+        for part in parts:
+            steps = partition.parts[part]
+            log_prob = trace.log_prob_of_part(steps.first_step, steps.last_step)
+            losses[part] = {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
+        return losses
+
+    def evaluation_losses(
+        self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
+    ) -> dict[str, tf.Tensor]:
+        """As `objective`, and the losses of every part where there are several."""
+        if self.all_parts is None:
+            return self.objective(x, condition, random)
+        of_parts = self.part_objectives(x, condition, random, self.all_parts)
+        # The last part's nll is the flow's.
+        return {**of_parts[self.all_parts[-1]], **losses_by_name(of_parts)}
 
     def likelihood_metrics(self, log_prob: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `nll`, and for images `bits_per_dim`, of log-likelihoods in nats per example."""

@@ -1,7 +1,17 @@
 """Training: the one train_step, and the callbacks of `fit`."""
 
 from tfp_distill.training.averaging import averaged_weights
-from tfp_distill.training.partwise_model import PartwiseModel
+from tfp_distill.training.partition import Part, Partition
+from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
+from tfp_distill.training.schedule import PartSchedule
 from tfp_distill.training.step_random import StepRandom
 
-__all__ = ["PartwiseModel", "StepRandom", "averaged_weights"]
+__all__ = [
+    "Part",
+    "PartSchedule",
+    "Partition",
+    "PartwiseModel",
+    "StepRandom",
+    "averaged_weights",
+    "losses_by_name",
+]

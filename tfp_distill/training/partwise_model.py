@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfp_distill.training.partition import Partition
+from tfp_distill.training.partitioned_model import PartitionedModel
+from tfp_distill.training.replicas import apply_if, mean_over_replicas
 from tfp_distill.training.step_random import StepRandom
 
-__all__ = ["PartwiseModel"]
+__all__ = ["PartwiseModel", "losses_by_name"]
 
 
-class PartwiseModel(keras.Model, abc.ABC):
+class PartwiseModel(PartitionedModel, abc.ABC):
     """A `keras.Model` that minimises an objective of named per-example losses.
 
-    Subclasses say what is minimised (`objective`); this class says how a step is taken:
+    Subclasses say what is minimised (`objective`), a `Partition` says where gradients stop, and
+    this class says how a step is taken:
 
     - the step is compiled by XLA, as a whole on one device, or its loss and gradients on each
       replica of a `tf.distribute` strategy;
@@ -27,6 +31,15 @@ class PartwiseModel(keras.Model, abc.ABC):
       slots, on no replica; it is counted in the log `skipped_steps`;
     - which losses are active is decided before tracing: a loss of weight 0 costs nothing, and each
       set of active losses is traced once and kept.
+
+    Compiled with a partition of several parts, each part has its own optimiser and minimises its
+    own losses (`part_objectives`): all parts in every step, or those that a callback selects by
+    `train_parts`, as `PartSchedule` does; each selection is traced once and kept. Parts do not wait
+    for each other: where the loss or the gradient of one is not finite, that one skips the step
+    and the others take it. The logs hold `part_0_loss`, ... of the active parts; `loss` is their
+    sum, and `skipped_steps` counts the steps that some part skipped. End to end, `objective` is
+    minimised with the parts' optimisers, and the step is taken or skipped as a whole. Evaluation
+    reports the whole objective and every part, whatever is trained.
 
     Batches are `x` or `(x, condition)`.
 
@@ -48,6 +61,7 @@ class PartwiseModel(keras.Model, abc.ABC):
         self._test_functions: dict[Hashable, Any] = {}
         self._means = {name: _MeanOrNan(name=name) for name in ("loss", *loss_names, "grad_norm")}
         self._skipped_metric = keras.metrics.Sum(name="skipped_steps")
+        self._part_means: dict[str, keras.metrics.Metric] = {}
         self._use_xla = True
 
     @property
@@ -81,6 +95,20 @@ class PartwiseModel(keras.Model, abc.ABC):
         """Returns what validation reports, as `objective` does; by default the same."""
         return self.objective(x, condition, random)
 
+    def part_objectives(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None,
+        random: StepRandom,
+        parts: Collection[int],
+    ) -> dict[int, dict[str, tf.Tensor]]:
+        """Returns for each of `parts` what `objective` returns for the whole.
+
+        The losses of a part have gradients to its own weights only, and nothing behind the last one
+        of `parts` is computed. A model that can be partitioned implements it.
+        """
+        raise NotImplementedError
+
     @abc.abstractmethod
     def initialize(self, x: Any, condition: Any = None) -> None:
         """Sets data-dependent initial weights from a batch of data."""
@@ -107,8 +135,9 @@ class PartwiseModel(keras.Model, abc.ABC):
 
     def compile(
         self,
-        optimizer: str | keras.optimizers.Optimizer = "adam",
+        optimizer: str | keras.optimizers.Optimizer | Sequence[keras.optimizers.Optimizer] = "adam",
         *,
+        partition: Partition | None = None,
         jit_compile: str | bool = "auto",
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
@@ -117,29 +146,38 @@ class PartwiseModel(keras.Model, abc.ABC):
 
         Args:
           optimizer: a Keras optimiser or its name. Warm-up, decay, clipping and averaging of the
-            weights (EMA) are the optimiser's.
+            weights (EMA) are the optimiser's. With a partition, one a part, or one that is cloned,
+            without its state, for each; a schedule then counts the steps of its part.
+          partition: where gradients stop; by default nowhere. With several parts the model has no
+            `optimizer` but `optimizers`.
           jit_compile: whether XLA compiles the step; "auto" means yes.
           run_eagerly: run without graphs, for debugging.
           steps_per_execution: steps per call of the compiled function.
+
+        Raises:
+          ValueError: if optimisers, partition and model do not fit each other.
         """
-        self._use_xla = bool(jit_compile) and not run_eagerly
+        use_xla = bool(jit_compile) and not run_eagerly
         on_one_device = self.distribute_strategy.num_replicas_in_sync == 1
         super().compile(
-            optimizer=optimizer,
-            jit_compile=self._use_xla and on_one_device,
+            optimizer,
+            partition=partition,
+            jit_compile=use_xla and on_one_device,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
         )
+        self._use_xla = use_xla
         self._train_functions, self._test_functions = {}, {}
-        if self.trainable_variables:
-            self.optimizer.build(self.trainable_variables)
+        names = ("loss", *self._loss_names)
+        names = [f"{_prefix(part)}{name}" for part in self.all_parts or () for name in names]
+        self._part_means = {name: _MeanOrNan(name=name) for name in names}
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Returns what `compile_from_config` needs to compile a loaded model again."""
         if not self.compiled:
             return None
         return {
-            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            **super().get_compile_config(),
             "jit_compile": self._use_xla,
             "run_eagerly": self.run_eagerly,
             "steps_per_execution": self.steps_per_execution,
@@ -172,15 +210,19 @@ class PartwiseModel(keras.Model, abc.ABC):
             self.initialize(*_first_batch(x, y, batch_size, self.distribute_strategy))
         # Keras's own default, True, makes it warn about every dataset.
         kwargs.setdefault("shuffle", hasattr(x, "shape"))
-        return super().fit(x, y, **kwargs)
+        self._active_parts = self.all_parts
+        history = super().fit(x, y, **kwargs)
+        self.finalize_part_weights()
+        return history
 
     def make_train_function(self, force: bool = False) -> None:
-        """Selects the compiled step of the active losses, and makes it where there is none yet."""
+        """Selects the step of the active losses and parts, and makes it where there is none yet."""
         if force:
             self._train_functions = {}
-        if self.active_losses not in self._train_functions:
-            self._train_functions[self.active_losses] = self._make_function(self.train_step)
-        self.train_function = self._train_functions[self.active_losses]
+        key = (self.active_losses, self.active_parts)
+        if key not in self._train_functions:
+            self._train_functions[key] = self._make_function(self.train_step)
+        self.train_function = self._train_functions[key]
 
     def make_test_function(self, force: bool = False) -> None:
         """Selects the compiled evaluation of the active losses, as `make_train_function`."""
@@ -193,23 +235,39 @@ class PartwiseModel(keras.Model, abc.ABC):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The loss, each loss by name, the gradient norm and the number of skipped steps."""
-        return [*self._means.values(), self._skipped_metric] if self.compiled else []
+        means = [*self._means.values(), *self._part_means.values()]
+        return [*means, self._skipped_metric] if self.compiled else []
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step and returns the logs."""
         x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
         means, gradients = self._xla(self._loss_and_gradients)(x, condition, self._random())
-        means, gradients, rows = self._mean_over_replicas(means, gradients, tf.shape(x)[0])
-        norm = tf.linalg.global_norm(gradients)
-        finite = tf.math.is_finite(means["loss"]) & tf.math.is_finite(norm)
-        self._apply_if(finite, gradients)
+        means, gradients, rows = mean_over_replicas(
+            self.distribute_strategy, means, gradients, tf.shape(x)[0]
+        )
+        norms, taken = [], {}
+        for prefix, parts in self._updates:
+            weights = {part: self.part_weights(part) for part in parts}
+            own, gradients = _split(gradients, sum(map(len, weights.values())))
+            norms.append(tf.linalg.global_norm(own))
+            finite = tf.math.is_finite(means[f"{prefix}loss"]) & tf.math.is_finite(norms[-1])
+            for part, variables in weights.items():
+                of_part, own = _split(own, len(variables))
+                optimizer = self.optimizers[part]
+                apply_if(self.distribute_strategy, finite, optimizer, of_part, variables)
+            taken[prefix] = finite
+        finite = tf.reduce_all(list(taken.values()))
         skipped = 1 - tf.cast(finite, tf.int32)
         self._step.value.assign_add(1)
         self._skipped_steps.value.assign_add(skipped)
         num_replicas = self.distribute_strategy.num_replicas_in_sync
         # Keras sums the replicas' metrics, but averages the logs that they return.
         self._skipped_metric.update_state(tf.cast(skipped, tf.float32) / num_replicas)
-        logs = self._update_metrics({**means, "grad_norm": norm}, rows, finite)
+        norm = norms[0] if len(norms) == 1 else tf.linalg.global_norm(norms)
+        logs = self._update_metrics({"loss": means["loss"], "grad_norm": norm}, rows, finite)
+        for prefix, finite in taken.items():
+            rest = {n: v for n, v in means.items() if n != "loss" and n.startswith(prefix)}
+            logs.update(self._update_metrics(rest, rows, finite))
         return {**logs, "skipped_steps": self._skipped_metric.result() * num_replicas}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -219,7 +277,7 @@ class PartwiseModel(keras.Model, abc.ABC):
         random = self._random()._replace(step=tf.minimum(self._step.value, 0))
         losses = self._xla(self.evaluation_losses)(x, condition, random)
         means = {name: tf.reduce_mean(value) for name, value in losses.items()}
-        means, _, rows = self._mean_over_replicas(means, [], tf.shape(x)[0])
+        means, _, rows = mean_over_replicas(self.distribute_strategy, means, [], tf.shape(x)[0])
         return self._update_metrics(means, rows, tf.constant(True))
 
     def _random(self) -> StepRandom:
@@ -239,69 +297,44 @@ class PartwiseModel(keras.Model, abc.ABC):
             jit_compile=True,
         )(x, condition, random.step, random.replica)
 
+    @property
+    def _updates(self) -> list[tuple[str, tuple[int, ...]]]:
+        """What is taken or skipped as a whole: the prefix of its losses' names, and its parts."""
+        if self.active_parts is None:
+            return [("", self.all_parts or (0,))]
+        return [(_prefix(part), (part,)) for part in self.active_parts]
+
     def _loss_and_gradients(self, x, condition, random):
-        weights = [weight.value for weight in self.trainable_variables]
+        parts = [part for _, parts in self._updates for part in parts]
+        variables = [weight for part in parts for weight in self.part_weights(part)]
+        weights = [weight.value for weight in variables]
+        # Parts before the active ones have no watched weight: they run without the tape.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            losses = self.objective(x, condition, random)
+            if self.active_parts is None:
+                losses = self.objective(x, condition, random)
+            else:
+                of_parts = self.part_objectives(x, condition, random, self.active_parts)
+                loss = tf.add_n([own["loss"] for own in of_parts.values()])
+                losses = {"loss": loss, **losses_by_name(of_parts)}
             means = {name: tf.reduce_mean(value) for name, value in losses.items()}
         gradients = tape.gradient(means["loss"], weights)
-        for weight, gradient in zip(self.trainable_variables, gradients, strict=True):
+        for weight, gradient in zip(variables, gradients, strict=True):
             if gradient is None:
                 raise ValueError(
                     f"Every trainable weight must have a gradient, got none for {weight.path!r}."
                 )
         return means, gradients
 
-    def _apply_if(self, finite, gradients):
-        """Applies the gradients, or leaves weights and optimiser exactly as they were."""
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            tf.cond(
-                finite,
-                lambda: self.optimizer.apply(gradients, self.trainable_variables),
-                lambda: None,
-            )
-            return
-        # Keras merges the replicas inside `apply`, which TensorFlow forbids inside a `tf.cond`:
-        # apply a zero gradient, then put everything back. Every replica holds the reduced gradient
-        # already; only the first contributes it to Keras's sum, so that clipping sees all of it.
-        first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
-        contributes = finite & first
-        variables = [v.value for v in self.trainable_variables + self.optimizer.variables]
-        before = [tf.identity(v) for v in variables]
-        self.optimizer.apply(
-            [tf.where(contributes, g, tf.zeros_like(g)) for g in gradients],
-            self.trainable_variables,
-        )
-        tf.distribute.get_replica_context().merge_call(
-            _restore_unless, args=(finite, variables, before)
-        )
-
-    def _mean_over_replicas(self, means, gradients, rows):
-        """Returns means and gradients of the global batch, and its number of rows.
-
-        Replicas may hold different numbers of rows, or none: a mean over no rows, which is not a
-        number, counts as 0.
-        """
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            return means, gradients, rows
-        values = [*means.values(), *gradients]
-        weight = tf.cast(rows, values[0].dtype)
-        *sums, total = tf.distribute.get_replica_context().all_reduce(
-            tf.distribute.ReduceOp.SUM,
-            [*(tf.math.multiply_no_nan(value, weight) for value in values), weight],
-        )
-        averages = [value / total for value in sums]
-        return dict(zip(means, averages, strict=False)), averages[len(means) :], total
-
     def _update_metrics(self, values, rows, finite):
         """Accumulates the means of a global batch; a skipped batch leaves the metrics alone."""
         weight = tf.where(finite, tf.cast(rows, tf.float32), 0.0)
+        metrics = {**self._means, **self._part_means}
         logs = {}
         for name, value in values.items():
             value = tf.where(finite, tf.cast(value, tf.float32), 0.0)
-            self._means[name].update_state(value, sample_weight=weight)
-            logs[name] = self._means[name].result()
+            metrics[name].update_state(value, sample_weight=weight)
+            logs[name] = metrics[name].result()
         return logs
 
     def _add_counter(self, name: str) -> keras.Variable:
@@ -313,6 +346,23 @@ class PartwiseModel(keras.Model, abc.ABC):
             aggregation="only_first_replica",
             name=name,
         )
+
+
+def losses_by_name(of_parts: Mapping[int, Mapping[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+    """Returns what `part_objectives` returns by the names in the logs: `part_0_loss`, ..."""
+    return {
+        f"{_prefix(part)}{name}": value
+        for part, losses in of_parts.items()
+        for name, value in losses.items()
+    }
+
+
+def _prefix(part: int) -> str:
+    return f"part_{part}_"
+
+
+def _split(values: Sequence[Any], size: int) -> tuple[Sequence[Any], Sequence[Any]]:
+    return values[:size], values[size:]
 
 
 class _MeanOrNan(keras.metrics.Mean):
@@ -344,14 +394,3 @@ def _first_batch(
         )
     x, condition, _ = keras.utils.unpack_x_y_sample_weight(batch)
     return x, condition
-
-
-def _restore_unless(strategy, keep, variables, before):
-    """Gives variables their values of before unless `keep`; runs in the cross-replica context."""
-    for variable, value in zip(variables, before, strict=True):
-        strategy.extended.update(
-            variable,
-            lambda v, old, keep: v.assign(tf.where(keep, v, old)),
-            args=(value, keep),
-            group=False,
-        )

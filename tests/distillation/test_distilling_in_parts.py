@@ -1,0 +1,192 @@
+"""Tests of distilling a student in gradient-isolated parts."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from flow_pairs import assert_equal, batches, conditions, data, make_flow, twin, values
+
+from tfp_distill import Flow, GlowConfig, Partition, PartSchedule
+from tfp_distill.distillation import (
+    FlowDistiller,
+    ForwardKLLoss,
+    IntermediateLatentLoss,
+    LatentLoss,
+    LogDensityLoss,
+    ReverseKLLoss,
+    SynthesizedLoss,
+)
+from tfp_distill.distillation.alignment import align_boundary, align_flows
+from tfp_distill.training import StepRandom
+
+RANDOM = StepRandom(0, 0)
+LOSSES = (LatentLoss(), IntermediateLatentLoss())
+
+
+def _images(rows):
+    return np.random.RandomState(0).uniform(size=(rows, 4, 4, 2)).astype(np.float32)
+
+
+def _image_flow(steps_per_level, seed):
+    config = GlowConfig(
+        image_shape=(4, 4, 2), num_levels=2, steps_per_level=steps_per_level, hidden_channels=4
+    )
+    flow = Flow(config, seed=seed)
+    flow.initialize(_images(64))
+    random = np.random.RandomState(seed)
+    for weight in flow.trainable_variables:
+        weight.assign(weight.numpy() + 0.1 * random.normal(size=weight.shape))
+    return flow
+
+
+PAIRS = {
+    "vectors": lambda: (
+        make_flow("glow", num_steps=4, seed=1),
+        make_flow("maf", num_steps=6, seed=2),
+        (data(16),),
+        [2],
+    ),
+    "conditions": lambda: (
+        make_flow("maf", num_steps=3, seed=1, condition_dims=2),
+        make_flow("glow", num_steps=5, seed=2, condition_dims=2),
+        (data(16), conditions(16)),
+        [1],
+    ),
+    "images": lambda: (_image_flow(2, 1), _image_flow(3, 2), (_images(16),), [3]),
+}
+
+
+def _distiller(case, losses=LOSSES, weights=(0.2, 0.3), optimizer="sgd"):
+    student, teacher, inputs, boundaries = PAIRS[case]()
+    distiller = FlowDistiller(student, teacher, losses, weights, student_loss_weight=0.5)
+    partition = Partition.at_steps(student, boundaries)
+    distiller.compile(optimizer, partition=partition, jit_compile=False)
+    inputs = [tf.constant(value) for value in inputs]
+    return distiller, inputs[0], inputs[1] if len(inputs) > 1 else None
+
+
+@pytest.mark.parametrize("case", PAIRS)
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_part_learns_from_the_teacher_at_its_own_depth(case, part):
+    distiller, x, condition = _distiller(case)
+    student, teacher = distiller.student, distiller.teacher
+    losses = distiller.part_objectives(x, condition, RANDOM, (part,))[part]
+    end = distiller.partition.ends[part]
+    depth = align_boundary(student, teacher, end)
+    h_s = student.trace(x, condition).latents
+    h_t = teacher.trace(x, condition).latents
+
+    def distance(i, j):
+        return np.mean(np.abs(h_s[i] - h_t[j]), axis=-1)
+
+    np.testing.assert_allclose(losses["latent_loss"], distance(end, depth), rtol=1e-5)
+    first = distiller.partition.parts[part].first_step
+    taps = dict([(end, depth), *align_flows(student, teacher)])
+    own = sum(distance(i, j) for i, j in taps.items() if first <= i <= end)
+    np.testing.assert_allclose(losses["intermediate_latent_loss"], own, rtol=1e-5)
+    total = 0.5 * losses["nll"] + 0.2 * losses["latent_loss"] + 0.3 * own
+    np.testing.assert_allclose(losses["loss"], total, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", PAIRS)
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_part_has_no_gradient_in_another_one_or_in_the_teacher(case, part):
+    distiller, x, condition = _distiller(case)
+    weights = [*distiller.student.trainable_variables, *distiller.teacher.trainable_variables]
+    variables = [weight.value for weight in weights]
+    with tf.GradientTape() as tape:
+        losses = distiller.part_objectives(x, condition, RANDOM, (0, 1))
+        loss = tf.reduce_mean(losses[part]["loss"])
+    gradients = tape.gradient(loss, variables)
+    own = {id(weight) for weight in distiller.part_weights(part)}
+    for weight, gradient in zip(weights, gradients, strict=True):
+        assert (gradient is not None) == (id(weight) in own), weight.path
+        assert gradient is None or np.any(gradient.numpy() != 0), weight.path
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_distilling_in_turns(case):
+    distiller, x, condition = _distiller(case, optimizer=keras.optimizers.Adam(0.01))
+    teacher_before = values(distiller.teacher)
+    schedule = PartSchedule("alternating", 4, end_to_end_epochs=1)
+    rows = x if condition is None else (x, condition)
+    logs = distiller.fit(
+        batches(rows),
+        epochs=schedule.num_epochs(distiller.partition),
+        validation_data=batches(rows),
+        callbacks=[schedule],
+        verbose=0,
+    ).history
+    assert sum(logs["skipped_steps"]) == 0
+    for part in (0, 1):
+        for loss in ("loss", "nll", "latent_loss", "intermediate_latent_loss"):
+            assert len(logs[f"part_{part}_{loss}"]) == 4
+            assert len(logs[f"val_part_{part}_{loss}"]) == 9
+        assert logs[f"val_part_{part}_loss"][-2] < logs[f"val_part_{part}_loss"][0]
+    nll = -np.mean(distiller.student.log_prob(x, condition))
+    np.testing.assert_allclose(logs["val_nll"][-1], nll, rtol=1e-4)
+    assert_equal(values(distiller.teacher), teacher_before)
+    # The student is a flow without parts: they were the distiller's.
+    assert distiller.student.partition is None
+
+
+def test_identical_flows_have_no_distillation_loss_in_any_part():
+    teacher = make_flow("glow", num_steps=4)
+    student = twin(teacher)
+    distiller = FlowDistiller(student, teacher, LOSSES, student_loss_weight=0.0)
+    distiller.compile("sgd", partition=Partition.across_blocks(student, 3))
+    losses = distiller.part_objectives(tf.constant(data(8)), None, RANDOM, (0, 1, 2))
+    for part in (0, 1, 2):
+        assert set(losses[part]) == {"loss", "latent_loss", "intermediate_latent_loss"}
+        np.testing.assert_array_equal(losses[part]["loss"], np.zeros(8))
+
+
+def test_losses_of_all_parts_add_up_to_the_whole():
+    """Where the taps are the parts' own."""
+    distiller, x, condition = _distiller("vectors")
+    losses = distiller.part_objectives(x, condition, RANDOM, (0, 1))
+    whole = distiller.objective(x, condition, RANDOM)
+    name = "intermediate_latent_loss"
+    np.testing.assert_allclose(losses[0][name] + losses[1][name], whole[name], rtol=1e-5)
+    np.testing.assert_allclose(losses[1]["latent_loss"], whole["latent_loss"], rtol=1e-6)
+    np.testing.assert_allclose(losses[1]["nll"], whole["nll"], rtol=1e-5)
+
+
+def test_a_saved_distiller_has_its_partition(tmp_path):
+    distiller, x, _ = _distiller("vectors")
+    distiller.fit(batches(x), verbose=0)
+    distiller.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    assert loaded.partition == distiller.partition
+    for model in (distiller, loaded):
+        model.fit(batches(x), verbose=0)
+    assert_equal(values(loaded.student), values(distiller.student))
+
+
+@pytest.mark.parametrize(
+    "loss", [SynthesizedLoss(), ForwardKLLoss(), ReverseKLLoss(), LogDensityLoss()]
+)
+def test_losses_of_whole_flows_are_refused(loss):
+    student, teacher = make_flow("glow"), make_flow("glow", seed=1)
+    distiller = FlowDistiller(student, teacher, [LatentLoss(), loss])
+    message = f"must be LatentLoss or IntermediateLatentLoss .* in parts, got {type(loss).__name__}"
+    with pytest.raises(ValueError, match=message):
+        distiller.compile("sgd", partition=Partition.across_blocks(student, 2))
+    distiller.compile("sgd", partition=Partition.end_to_end(student))
+    assert distiller.all_parts is None
+
+
+def test_explicit_taps_have_to_reach_every_part():
+    student, teacher = make_flow("glow", num_steps=4), make_flow("glow", seed=1)
+    distiller = FlowDistiller(student, teacher, IntermediateLatentLoss(taps=((1, 1), (2, 1))))
+    distiller.compile("sgd", partition=Partition.at_steps(student, [1]))
+    message = "`taps` must have one in every part, got none in steps 3 to 4 of part 1"
+    with pytest.raises(ValueError, match=message):
+        distiller.compile("sgd", partition=Partition.at_steps(student, [2]))
+
+
+def test_the_partition_has_to_be_the_students():
+    student, teacher = make_flow("glow", num_steps=4), make_flow("glow", num_steps=3, seed=1)
+    distiller = FlowDistiller(student, teacher, LatentLoss())
+    with pytest.raises(ValueError, match="with 4 steps and .* got one with 3 steps"):
+        distiller.compile("sgd", partition=Partition.end_to_end(teacher))

@@ -1,0 +1,147 @@
+"""What a model that is trained in parts has: a partition, optimisers, and the parts' turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfp_distill.training.part_optimizers import optimizers_of_parts, reset_optimizer
+from tfp_distill.training.partition import Partition
+
+__all__ = ["PartitionedModel"]
+
+_CALLBACK_STATE = "callback_state_"
+
+
+class PartitionedModel(keras.Model):
+    """A `keras.Model` with an optimiser for each part of a partition, or a single one.
+
+    A model that can be partitioned implements `step_weights` and has `num_steps`.
+    """
+
+    def __init__(self, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self._partition: Partition | None = None
+        self._active_parts: tuple[int, ...] | None = None
+        self._part_optimizers: list[keras.optimizers.Optimizer] = []
+        self._callback_state: dict[str, np.ndarray] = {}
+
+    def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
+        """Returns the trainable weights of the steps first to last, counted from 1."""
+        raise NotImplementedError
+
+    @property
+    def partition(self) -> Partition | None:
+        """Where gradients stop; None where they do not."""
+        return self._partition
+
+    @property
+    def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
+        """The optimiser of each part; the model's `optimizer` where there is one part."""
+        return tuple(self._part_optimizers) or (self.optimizer,)
+
+    @property
+    def all_parts(self) -> tuple[int, ...] | None:
+        """The numbers of all parts; None where there is one part, which is end to end."""
+        return tuple(range(len(self._part_optimizers))) or None
+
+    @property
+    def active_parts(self) -> tuple[int, ...] | None:
+        """The parts that training optimises now, each by itself; None for end to end."""
+        return self._active_parts
+
+    def train_parts(self, parts: Sequence[int] | None) -> None:
+        """Selects the parts that a running `fit` optimises from now on; it starts with all.
+
+        Args:
+          parts: rising numbers of parts, which minimise their own losses; None to minimise the
+            objective end to end.
+
+        Raises:
+          ValueError: if the model was not compiled with several parts, or has not these.
+        """
+        known = self.all_parts
+        if known is None:
+            raise ValueError(f"`{self.name}` must be compiled with a partition of several parts.")
+        if parts is not None:
+            parts = tuple(parts)
+            if not parts or parts != tuple(part for part in known if part in parts):
+                raise ValueError(f"`parts` must be rising, from 0 to {known[-1]}, got {parts}.")
+        self._active_parts = parts
+        if self.train_function is not None:
+            self.make_train_function()
+
+    def part_weights(self, part: int) -> list[keras.Variable]:
+        """Returns the trainable weights that `optimizers[part]` optimises."""
+        if not self._part_optimizers:
+            return self.trainable_variables
+        steps = self._partition.parts[part]
+        return self.step_weights(steps.first_step, steps.last_step)
+
+    def reset_optimizers(self) -> None:
+        """Gives the optimisers of all parts the state of new ones."""
+        with self.distribute_strategy.scope():
+            for part, optimizer in enumerate(self.optimizers):
+                reset_optimizer(optimizer, self.part_weights(part))
+
+    def check_partition(self, partition: Partition) -> None:
+        """Raises `ValueError` if the model cannot be trained in these parts."""
+        partition.check(self)
+
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer | Sequence[keras.optimizers.Optimizer],
+        *,
+        partition: Partition | None,
+        **kwargs: Any,
+    ) -> None:
+        """Makes and builds the optimisers; see `PartwiseModel.compile`."""
+        optimizers = optimizers_of_parts(optimizer, partition)
+        if partition is not None:
+            self.check_partition(partition)
+        # Without a single optimiser, None: Keras would make one.
+        super().compile(optimizer=optimizers[0] if len(optimizers) == 1 else None, **kwargs)
+        self._partition, self._callback_state = partition, {}
+        self._part_optimizers = optimizers if len(optimizers) > 1 else []
+        self._active_parts = self.all_parts
+        if self.trainable_variables:
+            for part, built in enumerate(self.optimizers):
+                built.build(self.part_weights(part))
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Returns the optimisers and the partition, for Keras serialisation."""
+        serialize = keras.saving.serialize_keras_object
+        optimizers = [serialize(optimizer) for optimizer in self.optimizers]
+        return {
+            "optimizer": optimizers if self._part_optimizers else optimizers[0],
+            "partition": serialize(self._partition),
+        }
+
+    def finalize_part_weights(self) -> None:
+        """Ends a training as Keras does with a single optimiser: averages become the weights."""
+        for part, optimizer in enumerate(self._part_optimizers):
+            if int(optimizer.iterations.numpy()):  # Before its first step, it has no average.
+                optimizer.finalize_variable_values(self.part_weights(part))
+
+    @property
+    def callback_state(self) -> dict[str, np.ndarray]:
+        """Arrays by name, where callbacks keep what has to be saved with the weights."""
+        return self._callback_state
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the model's own weights, and what callbacks keep with them."""
+        super().save_own_variables(store)
+        for name, value in self._callback_state.items():
+            store[f"{_CALLBACK_STATE}{name}"] = value
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Restores what `save_own_variables` saved."""
+        values = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118
+        states = [name for name in values if name.startswith(_CALLBACK_STATE)]
+        self._callback_state = {
+            name.removeprefix(_CALLBACK_STATE): values.pop(name) for name in states
+        }
+        super().load_own_variables(values)
