@@ -52,6 +52,7 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
     flows = {name: run.load_flow(name) for name in run.trained()}
     results, curves = [], {}
     for name, flow in flows.items():
+        print(f"{name}: is evaluated", flush=True)
         record = read_record(run.model_directory(name))
         results.append(
             evaluate_flow(
