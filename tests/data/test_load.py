@@ -124,6 +124,12 @@ def test_a_file_of_bytes_is_images_and_one_of_numbers_is_rows(tmp_path):
     assert load(tmp_path / "numbers.npz").event_shape == (4,)
 
 
+def test_a_name_is_not_taken_for_a_directory(tmp_path, monkeypatch):
+    (tmp_path / "embedded").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load("embedded").event_shape == (6,)
+
+
 def test_a_constant_channel_still_has_a_scale(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, [20, 4, 4, 3], np.uint8)
     images[..., 2] = 7

@@ -192,7 +192,8 @@ def load(
     path = pathlib.Path(source).expanduser()
     published = dict(data_dir=data_dir, manual_dir=manual_dir)
     fractions = dict(validation_fraction=validation_fraction, test_fraction=test_fraction)
-    if source in images.NAMES or images.is_image_file(path):
+    is_name = source == "" or source in sources()  # Whatever the directory holds of that name.
+    if source in images.NAMES or (not is_name and images.is_image_file(path)):
         pixel_format = PixelFormat(
             _NUM_BITS.get(source, 8) if num_bits is None else num_bits, padding
         )
