@@ -110,9 +110,7 @@ def _float_format(flow: Flow) -> _DataFormat:
 
 def _uint8_format(flow: Flow) -> _DataFormat:
     pixel_format = flow.config.pixel_format
-    height, width, channels = flow.event_shape
-    border = 2 * pixel_format.padding
-    shape = (height - border, width - border, channels)
+    shape = pixel_format.image_shape(flow.event_shape)
 
     def dequantize(x, seed):
         return pixel_format.dequantize(x, seed=seed)

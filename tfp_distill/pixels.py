@@ -55,6 +55,11 @@ class PixelFormat:
         height, width, channels = image_shape
         return height + 2 * self.padding, width + 2 * self.padding, channels
 
+    def image_shape(self, example_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Returns the shape `(h, w, C)` of an image, for examples of a shape."""
+        height, width, channels = example_shape
+        return height - 2 * self.padding, width - 2 * self.padding, channels
+
     def dequantize(self, pixels: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """Returns the numbers of images, with noise that depends on `seed` and the place alone.
 
@@ -126,8 +131,7 @@ class PixelFormat:
           log_prob: nats per example.
           example_shape: `(H, W, C)` of an example, padding included.
         """
-        height, width, channels = example_shape
-        dims = (height - 2 * self.padding) * (width - 2 * self.padding) * channels
+        dims = math.prod(self.image_shape(example_shape))
         modelled = math.prod(example_shape)
         return bits_per_dim(log_prob, dims, bins=self.bins, modelled_dims=modelled)
 

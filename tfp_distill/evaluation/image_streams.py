@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfp_distill.evaluation.compiled import compiled, prefers_xla
 from tfp_distill.evaluation.likelihood import evaluation_batch_size
-from tfp_distill.evaluation.pictures import check_temperature
+from tfp_distill.evaluation.pictures import check_images_of, check_temperature
 from tfp_distill.flows import Flow, interpolate_latents
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.pixels import PixelFormat
@@ -98,7 +97,7 @@ def interpolated_images(
       ValueError: if an argument breaks a rule; before the first batch is asked for.
     """
     pixel_format = _pixel_format(flow)
-    _check_images(flow, pixel_format, images)
+    check_images_of(flow, images=images, minimum=2)
     check_at_least(1, n=n)
     check_at_least(0, seed=seed)
     check_temperature(temperature=temperature)
@@ -152,14 +151,3 @@ def _pixel_format(flow: Flow) -> PixelFormat:
     if flow.config.pixel_format is None:
         raise ValueError(f"`flow` must be a flow of images, got shape {flow.event_shape}.")
     return flow.config.pixel_format
-
-
-def _check_images(flow: Flow, pixel_format: PixelFormat, images: Any) -> None:
-    height, width, channels = flow.event_shape
-    border = 2 * pixel_format.padding
-    shape = (height - border, width - border, channels)
-    if images.dtype != np.uint8 or tuple(images.shape[1:]) != shape or len(images) < 2:
-        raise ValueError(
-            f"`images` must be uint8 of shape {('n', *shape)}, n at least 2, got {images.dtype} of "
-            f"shape {tuple(images.shape)}."
-        )

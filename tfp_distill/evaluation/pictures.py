@@ -105,7 +105,7 @@ def reconstructions(flows: Mapping[str, Flow], images: np.ndarray) -> Figure:
       ValueError: if an argument breaks a rule.
     """
     pixel_format = _check_flows(flows)
-    _check_images(flows, images=images)
+    check_images_of(next(iter(flows.values())), images=images)
     x = pixel_format.midpoints(images)
     latents = {name: flow.to_latent(x).numpy() for name, flow in flows.items()}
     teacher, *students = flows
@@ -141,7 +141,7 @@ def interpolations(
       ValueError: if an argument breaks a rule.
     """
     pixel_format = _check_flows(flows)
-    _check_images(flows, images_a=images_a, images_b=images_b)
+    check_images_of(next(iter(flows.values())), images_a=images_a, images_b=images_b)
     if len(images_a) != len(images_b):
         raise ValueError(
             f"`images_b` must hold {len(images_a)} images as `images_a`, got {len(images_b)}."
@@ -181,7 +181,7 @@ def nearest_training_images(
       ValueError: if an argument breaks a rule.
     """
     pixel_format = _check_flows(flows)
-    _check_images(flows, images_train=images_train)
+    check_images_of(next(iter(flows.values())), images_train=images_train)
     check_temperature(temperature=temperature)
     z = temperature * _latents(flows, num_samples, seed)
     samples = [_decode(flow, z) for flow in flows.values()]
@@ -260,15 +260,14 @@ def _check_flows(flows: Mapping[str, Flow]) -> PixelFormat:
     return expected.pixel_format
 
 
-def _check_images(flows: Mapping[str, Flow], **arrays: np.ndarray) -> None:
-    height, width, channels = next(iter(flows.values())).event_shape
-    border = 2 * next(iter(flows.values())).config.pixel_format.padding
-    shape = (height - border, width - border, channels)
+def check_images_of(flow: Flow, *, minimum: int = 1, **arrays: np.ndarray) -> None:
+    """Raises `ValueError` unless every array holds images of a flow, and that many."""
+    shape = flow.config.pixel_format.image_shape(flow.event_shape)
     for name, images in arrays.items():
-        if images.dtype != np.uint8 or tuple(images.shape[1:]) != shape or len(images) < 1:
+        if images.dtype != np.uint8 or tuple(images.shape[1:]) != shape or len(images) < minimum:
             raise ValueError(
-                f"`{name}` must be uint8 of shape {('n', *shape)}, n at least 1, got "
-                f"{images.dtype} of shape {images.shape}."
+                f"`{name}` must be uint8 of shape {('n', *shape)}, n at least {minimum}, got "
+                f"{images.dtype} of shape {tuple(images.shape)}."
             )
 
 
