@@ -57,11 +57,16 @@ def imported_names(tree: ast.Module, folder: str) -> set[str]:
 
 
 def _file(name: str, folder: str) -> str | None:
-    """Finds the file of a module; pytest lets tests import their neighbours by name alone."""
+    """Finds the file of a module; pytest lets tests import their neighbours by name alone.
+
+    And what lies beside tests/conftest.py, which every test has.
+    """
     for installed, source in _INSTALLED.items():
         if name == installed or name.startswith(installed + "/"):
             name = source + name[len(installed) :]
-    for candidate in (f"{name}.py", f"{name}/__init__.py", f"{folder}/{name}.py"):
+    folders = [folder, "tests"] if folder.startswith("tests") else [folder]
+    neighbours = (f"{place}/{name}.py" for place in folders)
+    for candidate in (f"{name}.py", f"{name}/__init__.py", *neighbours):
         if candidate in python_files():
             return candidate
     return None

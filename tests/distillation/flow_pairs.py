@@ -85,15 +85,3 @@ class LossWeights(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         model = self.model
         self.rows.append((model.step, model.loss_weights, model.active_losses))
-
-
-class Interrupt(keras.callbacks.Callback):
-    """Raises after a step."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.step == self.step:
-            raise InterruptedError

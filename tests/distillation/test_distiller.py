@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from flow_pairs import (
-    Interrupt,
     assert_equal,
     batches,
     conditions,
@@ -16,6 +15,7 @@ from flow_pairs import (
     make_flow,
     values,
 )
+from interruption import Interrupt
 
 from tfp_distill import Flow, MAFConfig
 from tfp_distill.distillation import (

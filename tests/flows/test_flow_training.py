@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from interruption import Interrupt
 
 from tfp_distill import Flow, MAFConfig, TabularGlowConfig, load_flow
 from tfp_distill.data import training_batches
@@ -55,16 +56,6 @@ def _assert_same_state(a, b):
         np.testing.assert_array_equal(x.numpy(), y.numpy(), err_msg=x.path)
 
 
-class _InterruptAtStep(keras.callbacks.Callback):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.step == self.step:
-            raise InterruptedError
-
-
 class Run:
     """An uninterrupted training, with a file of each epoch."""
 
@@ -93,7 +84,7 @@ def test_backup_and_restore_resumes_exactly(run, tmp_path):
     backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
     interrupted = _compiled(run.name)
     with pytest.raises(InterruptedError):  # in the middle of the second epoch
-        _fit(interrupted, backup, _InterruptAtStep(6))
+        _fit(interrupted, backup, Interrupt(6))
     assert interrupted.step == 6
     resumed = _compiled(run.name)
     # It was saved after the first epoch, which `BackupAndRestore` finds out by itself.

@@ -7,6 +7,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from interruption import Interrupt
 
 from tfp_distill import Flow, MAFConfig, TabularGlowConfig, load_flow
 from tfp_distill.data import FlowData, Statistics
@@ -52,19 +53,9 @@ def _distiller():
     return distiller, student, callbacks, DistillationMonitor(data.validation)
 
 
-class _Interrupt(keras.callbacks.Callback):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.step == self.step:
-            raise InterruptedError
-
-
 def _fit(make, directory, interrupt_at=None):
     model, flow, callbacks, monitor = make()
-    interrupt = [_Interrupt(interrupt_at)] if interrupt_at else []
+    interrupt = [Interrupt(interrupt_at)] if interrupt_at else []
     with pytest.raises(InterruptedError) if interrupt else contextlib.nullcontext():
         return fit_flow(
             model,

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from interruption import Interrupt
 from part_flows import Phases, batches, data, equal, make_flow, states
 
 from tfp_distill import Partition, PartSchedule
@@ -124,16 +125,6 @@ def test_optimisers_at_the_begin_of_the_end_to_end_phase(fresh):
     assert iterations == [4, 4] if fresh else [6, 6]
 
 
-class _Interrupt(keras.callbacks.Callback):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.step == self.step:
-            raise InterruptedError
-
-
 class _SaveEveryEpoch(keras.callbacks.Callback):
     """Saves the state as `trainers/fitting.py` does."""
 
@@ -184,7 +175,7 @@ def test_interrupted_and_resumed_is_uninterrupted(case, tmp_path):
     assert expected.step == 2 * num_epochs
     for step in range(3, expected.step, 2):  # In the middle of every epoch but the first.
         with pytest.raises(InterruptedError):
-            fit(_compiled(**compiled), 99, 0, _Interrupt(step))
+            fit(_compiled(**compiled), 99, 0, Interrupt(step))
         resumed = _compiled(**compiled)
         resumed.load_weights(path)
         assert resumed.step == step - 1
@@ -201,7 +192,7 @@ def test_a_backup_in_the_middle_of_the_end_to_end_phase_keeps_its_optimisers(tmp
     interrupted, resumed = _compiled(), _compiled()
     backup = str(tmp_path / "backup")
     with pytest.raises(InterruptedError):
-        fit(interrupted, keras.callbacks.BackupAndRestore(backup, save_freq=1), _Interrupt(5))
+        fit(interrupted, keras.callbacks.BackupAndRestore(backup, save_freq=1), Interrupt(5))
     fit(resumed, keras.callbacks.BackupAndRestore(backup, save_freq=1))
     # Keras takes the three steps of the epoch again, after the two that it restored.
     assert resumed.step == 8
