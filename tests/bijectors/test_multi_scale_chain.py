@@ -13,6 +13,7 @@ from tfp_distill.bijectors import (
     Squeeze,
     Standardize,
     TracedChain,
+    standard_normal_log_prob,
 )
 from tfp_distill.networks import ConvConditioner, ZeroConv
 
@@ -64,6 +65,18 @@ def _squeezed(latent, times=1):
     for _ in range(times):
         images = Squeeze().inverse_and_ildj(images)[0]
     return np.asarray(images)
+
+
+@pytest.mark.parametrize("boundaries", [(0,), (1,), (2,), (3,), (1, 2, 3), (0, 1, 2, 3)])
+def test_segments_hand_on_what_is_in_the_flow_and_make_up_the_likelihood(chain, boundaries):
+    state, total = X, 0.0
+    ends = (*boundaries, 4)
+    for begin, end in zip((0, *(b + 1 for b in boundaries)), ends, strict=True):
+        segment = chain.segment(begin, end, state)
+        state, total = segment.state, total + segment.log_prob
+        assert np.prod(state.shape[1:]) == (32 if end < 2 else 16)  # Level 1 ends with step 2.
+    total += standard_normal_log_prob(tf.reshape(state, [len(X), -1]))
+    np.testing.assert_allclose(total, chain.trace(X).log_prob(), rtol=1e-5)
 
 
 def test_a_pass_is_that_of_its_parts_written_out(chain):

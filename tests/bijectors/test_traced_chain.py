@@ -84,6 +84,15 @@ def test_a_part_of_a_trace_scores_what_it_yields_and_moves_its_own_weights_only(
             assert any(moves) == (first <= index <= last)
 
 
+def test_segments_make_up_the_likelihood(chain):
+    first = chain.segment(0, 0, X)
+    second = chain.segment(1, 2, first.state)
+    trace = chain.trace(X)
+    np.testing.assert_array_equal(first.state, trace.latents[0])
+    total = first.log_prob + second.log_prob + standard_normal_log_prob(second.state)
+    np.testing.assert_allclose(total, trace.log_prob(), rtol=1e-6)
+
+
 def test_bijectors_show_their_layers_and_the_shape_of_what_arrives(chain):
     outer = TracedChain([tfb.Permute([1, 2, 0]), chain, tfb.Invert(ActNorm(3, name="inverted"))])
     assert outer.layers_of(0, 0) == ()

@@ -13,7 +13,12 @@ from tfp_distill.bijectors.masked_autoregressive import MaskedAutoregressive
 from tfp_distill.bijectors.multi_scale_chain import MultiScaleChain
 from tfp_distill.bijectors.squeeze import Squeeze
 from tfp_distill.bijectors.standardize import Standardize
-from tfp_distill.bijectors.traced_chain import Trace, TracedChain, standard_normal_log_prob
+from tfp_distill.bijectors.traced_chain import (
+    Segment,
+    Trace,
+    TracedChain,
+    standard_normal_log_prob,
+)
 
 __all__ = [
     "ActNorm",
@@ -24,6 +29,7 @@ __all__ = [
     "KerasBijector",
     "MaskedAutoregressive",
     "MultiScaleChain",
+    "Segment",
     "Squeeze",
     "Standardize",
     "Trace",

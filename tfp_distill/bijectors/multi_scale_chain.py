@@ -13,9 +13,11 @@ from tfp_distill.bijectors.keras_bijector import KerasBijector
 from tfp_distill.bijectors.squeeze import depth_to_space, space_to_depth
 from tfp_distill.bijectors.traced_chain import (
     Initializer,
+    Segment,
     Trace,
     TracedChain,
     initialize_bijector,
+    standard_normal_log_prob,
 )
 
 __all__ = ["MultiScaleChain"]
@@ -114,12 +116,23 @@ class MultiScaleChain(TracedChain):
           A `Trace` with one latent `[batch, H*W*C]` and one log-determinant per bijector that ran.
         """
         latents, ildjs = [], []
-        walk = self._walk(x, condition, stop_gradient_after)
-        stop = None if until is None else until + 1
-        for image, factored_out, ildj in itertools.islice(walk, stop):
+        walk = self._walk(x, condition, stop_gradient_after, last=until)
+        for image, factored_out, ildj in walk:
             latents.append(self._arrange(image, factored_out))
             ildjs.append(ildj)
         return Trace(tuple(latents), tuple(ildjs))
+
+    def segment(
+        self, first: int, last: int, state: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> Segment:
+        """Runs the bijectors first to last only, as `TracedChain`; states are images."""
+        walked = list(self._walk(state, condition, first=first, last=last))
+        state, factored_out, _ = walked[-1]
+        if last in self._level_ends[:-1]:
+            state, out = tf.split(state, 2, axis=-1)
+            factored_out += (out,)
+        log_probs = [standard_normal_log_prob(_flat(out)) for out in factored_out]
+        return Segment(state, tf.add_n([*(ildj for *_, ildj in walked), *log_probs]))
 
     def arriving_shapes(self, event_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """Returns the shape of the image as it arrives, squeezed, at each bijector."""
@@ -183,11 +196,15 @@ class MultiScaleChain(TracedChain):
         condition: tf.Tensor | None,
         stop_gradient_after: Collection[int] = (),
         run: Callable[[KerasBijector, tf.Tensor], tuple[tf.Tensor, Any]] = _normalize,
+        first: int = 0,
+        last: int | None = None,
     ) -> Iterator[tuple[tf.Tensor, tuple[tf.Tensor, ...], Any]]:
         """Yields (image that goes on, what was factored out before, ildj) of each bijector."""
         _check_no_condition(condition)
         factored_out: tuple[tf.Tensor, ...] = ()
-        for index, bijector in enumerate(self._bijectors):
+        indices = range(len(self._bijectors))
+        for index in indices[first : None if last is None else last + 1]:
+            bijector = self._bijectors[index]
             if index > 0 and index - 1 in (0, *self._level_ends):
                 x = space_to_depth(x)
             x, ildj = run(bijector, x)
@@ -238,6 +255,10 @@ class MultiScaleChain(TracedChain):
 
     def _inverse_event_shape_tensor(self, shape):
         return tf.constant([math.prod(self._image_shape)])
+
+
+def _flat(image: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(image, [tf.shape(image)[0], math.prod(image.shape[1:])])
 
 
 def _check_no_condition(condition: tf.Tensor | None) -> None:

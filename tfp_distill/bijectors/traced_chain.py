@@ -16,7 +16,7 @@ from tfp_distill.bijectors.keras_bijector import (
     inverse_and_ildj,
 )
 
-__all__ = ["Trace", "TracedChain", "standard_normal_log_prob"]
+__all__ = ["Segment", "Trace", "TracedChain", "standard_normal_log_prob"]
 
 tfb = tfp.bijectors
 
@@ -66,6 +66,19 @@ class Trace(NamedTuple):
         before, own = self.ildjs[:first], self.ildjs[first : last + 1]
         ildjs = [*map(tf.stop_gradient, before), *own]
         return standard_normal_log_prob(self.latents[last]) + tf.add_n(ildjs)
+
+
+class Segment(NamedTuple):
+    """What a contiguous run of bijectors makes of the state that it receives.
+
+    Attributes:
+      state: what goes on to the bijector behind: `[batch, ...]`, without what is factored out.
+      log_prob: what the run adds to the log-likelihood, `[batch]`, in nats: its log-determinants
+        and log N(.; 0, I) of what it factors out, but not of `state`.
+    """
+
+    state: tf.Tensor
+    log_prob: tf.Tensor
 
 
 Initializer = Callable[[KerasBijector, tf.Tensor, tf.Tensor | None], tf.Tensor]
@@ -173,6 +186,28 @@ class TracedChain(KerasBijector):
             if index in stop_gradient_after:
                 x = tf.stop_gradient(x)
         return Trace(tuple(latents), tuple(ildjs))
+
+    def segment(
+        self, first: int, last: int, state: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> Segment:
+        """Runs the bijectors first to last only, in the normalizing direction.
+
+        The segments of a chain, each on the state of the one before, make up its log-likelihood:
+
+            log p(x) = sum_k log_prob_k + log N(state_n; 0, I)
+
+        Args:
+          first: index of the first bijector that runs.
+          last: index of the last one.
+          state: what the bijector before `first` hands on; the data where there is none.
+          condition: optional `[batch, C]`, as the user gives it.
+        """
+        condition = self.map_condition(condition)
+        ildjs = []
+        for bijector in self._bijectors[first : last + 1]:
+            state, ildj = inverse_and_ildj(bijector, state, condition, event_ndims=self.event_ndims)
+            ildjs.append(ildj)
+        return Segment(state, tf.add_n(ildjs))
 
     def layers_of(self, first: int, last: int) -> tuple[keras.layers.Layer, ...]:
         """Returns the Keras layers that hold the weights of the bijectors first to last."""

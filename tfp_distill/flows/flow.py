@@ -11,7 +11,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import Standardize, Trace, TracedChain, standard_normal_log_prob
+from tfp_distill.bijectors import (
+    Segment,
+    Standardize,
+    Trace,
+    TracedChain,
+    standard_normal_log_prob,
+)
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.flows.presets import preset_config
 from tfp_distill.training import PartwiseModel, StepRandom, losses_by_name
@@ -201,7 +207,7 @@ class Flow(PartwiseModel):
 
     def part_objectives(
         self,
-        x: tf.Tensor,
+        x: tf.Tensor | Segment,
         condition: tf.Tensor | None,
         random: StepRandom,
         parts: Collection[int],
@@ -213,20 +219,43 @@ class Flow(PartwiseModel):
         with gradients to part k only: h_{k-1} and the log-determinants before it are constants.
         Both sides of PARTS, eq. 3, have this gradient; the left side, which is written here, is a
         likelihood of the data, comparable between parts, and of the last part that of the flow.
+
+        Args:
+          x: data `[batch, ...]`, or what the first of `parts` receives, see `part_input`.
+          condition: optional `[batch, C]`.
+          random: the noise of this step.
+          parts: the parts, rising.
         """
-        partition = self.partition
-        trace = self.trace(
-            x,
-            condition,
-            stop_gradient_after=partition.ends,
-            until=partition.ends[max(parts)],
-        )
+        is_input = isinstance(x, Segment)
+        handed = x if is_input else self.part_input(0, x, condition)
         losses = {}
-        for part in parts:
-            steps = partition.parts[part]
-            log_prob = trace.log_prob_of_part(steps.first_step, steps.last_step)
-            losses[part] = {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
+        for part in range(min(parts) if is_input else 0, max(parts) + 1):
+            handed = self.run_part(part, Segment(*map(tf.stop_gradient, handed)), condition)
+            if part in parts:
+                log_prob = handed.log_prob + standard_normal_log_prob(_flat(handed.state))
+                losses[part] = {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
         return losses
+
+    def part_input(self, part: int, x: Any, condition: Any = None) -> Segment:
+        """Returns what a part of the partition receives: the state, and the log-likelihood so far.
+
+        Args:
+          part: number of the part.
+          x: data `[batch, ...]`.
+          condition: `[batch, C]` for a conditional flow.
+        """
+        x, condition = self._inputs(x, condition)
+        handed = Segment(x, tf.zeros(tf.shape(x)[:1], x.dtype))
+        for before in range(part):
+            handed = self.run_part(before, handed, condition)
+        return handed
+
+    def run_part(self, part: int, handed: Segment, condition: Any = None) -> Segment:
+        """Returns what a part of the partition hands on, of what it receives."""
+        steps = self.partition.parts[part]
+        first = steps.first_step if part else 0  # The data are standardised in the first part.
+        own = self._bijector.segment(first, steps.last_step, handed.state, condition)
+        return Segment(own.state, handed.log_prob + own.log_prob)
 
     def evaluation_losses(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
@@ -297,6 +326,10 @@ class Flow(PartwiseModel):
                     f"got {condition.shape}."
                 )
         return x, condition
+
+
+def _flat(state: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(state, [tf.shape(state)[0], int(np.prod(state.shape[1:]))])
 
 
 def _to_tensor(x: Any, dtype: str) -> tf.Tensor:
