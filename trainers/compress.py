@@ -17,7 +17,7 @@ from absl import flags
 from .command_line import run, usage_errors
 from .reporting import evaluate
 from .run_directory import define_run_flags, open_run
-from .stages import best_student, export, train_student, train_teacher
+from .stages import best_student, export, train_students, train_teacher
 
 __all__ = ["main"]
 
@@ -28,8 +28,7 @@ def main(flag_values: flags.FlagValues) -> None:
         run_directory = open_run(flag_values)
         run_directory.check_inputs()
     train_teacher(run_directory)
-    for method in run_directory.recipe.students:
-        train_student(run_directory, method)
+    train_students(run_directory)
     evaluate(run_directory, command=shlex.join(sys.argv))
     export(run_directory, best_student(run_directory))
     print(f"report: {run_directory.path / 'report.html'}")

@@ -46,7 +46,8 @@ class TrainingRecord:
       seconds: wall-clock time of these steps, compilation included and validation not.
       skipped_steps: number of skipped steps.
       best_val_nll: lowest validation nll, that of the saved flow, in nats per example.
-      history: one mapping of figures for every measurement.
+      history: one mapping of figures for every measurement; of a training in parts with `parts`,
+        those that were trained, or None for end to end.
       finished: whether all steps were taken.
       checkpoint: name of the file with the state after `steps`.
     """
@@ -55,7 +56,7 @@ class TrainingRecord:
     seconds: float = 0.0
     skipped_steps: int = 0
     best_val_nll: float = math.inf
-    history: tuple[Mapping[str, float], ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
     finished: bool = False
     checkpoint: str = ""
 
@@ -197,6 +198,8 @@ class _Reporter(keras.callbacks.Callback):
                 self._flow.save(self._directory / "flow.keras")
         steps = self.model.step
         row = {"step": steps, "seconds": seconds, **logs}
+        if self.model.all_parts:
+            row["parts"] = self.model.active_parts
         checkpoint = f"checkpoint_{steps}.weights.h5"
         self.model.save_weights(self._directory / checkpoint)
         former = self.record.checkpoint

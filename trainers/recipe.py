@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +21,16 @@ from tfp_distill.distillation import (
 )
 from tfp_distill.flows import FlowConfig, GlowConfig, MAFConfig, TabularGlowConfig
 from tfp_distill.pixels import PixelFormat
+from tfp_distill.training import BALANCES, MODES
 
-__all__ = ["METHODS", "Recipe", "define_recipe_flags", "recipe_from_flags"]
+__all__ = [
+    "END_TO_END",
+    "METHODS",
+    "Recipe",
+    "define_recipe_flags",
+    "partition_kind",
+    "recipe_from_flags",
+]
 
 _ARCHITECTURES = ("glow", "maf", "iaf")
 # The losses of each way to train a student, in the order of their weights after that of the nll.
@@ -35,6 +44,9 @@ _LOSSES = {
 }
 METHODS = tuple(_LOSSES)
 _HINTS = ("lkd", "ilkd", "skd")
+# Those whose losses every part of a student has at its own steps.
+_METHODS_OF_PARTS = ("student", "lkd", "ilkd")
+END_TO_END = "end_to_end"
 
 
 def _field(default: Any, help_text: str) -> Any:
@@ -80,6 +92,19 @@ class Recipe:
     student_learning_rate: float = _field(1e-2, "Peak learning rate of each student.")
     students: tuple[str, ...] = _field(
         ("student", "lkd", "ilkd", "skd"), f"Which students to train, of {', '.join(METHODS)}."
+    )
+
+    partitions: tuple[str, ...] = _field(
+        (END_TO_END,), "How to divide each student: end_to_end, by_block_N or across_blocks_N."
+    )
+    part_balance: str = _field("steps", "What across_blocks shares: steps, parameters or cost.")
+    part_mode: str = _field("alternating", "sequential, alternating or simultaneous.")
+    part_learning_rate: float = _field(0.0, "Peak learning rate of parts; 0: that of students.")
+    end_to_end_fraction: float = _field(
+        1 / 3, "Part of the training of a divided student that is end to end, at its end."
+    )
+    fresh_optimizers: bool = _field(
+        False, "Whether the end-to-end part of the training has new optimisers."
     )
 
     batch_size: int = _field(1024, "Rows of a training batch.")
@@ -134,6 +159,7 @@ class Recipe:
             self._check(name, "positive", getattr(self, name) > 0)
         for name in ("synthesized_start", "fade_out"):
             self._check(name, "between 0 and 1", 0 <= getattr(self, name) <= 1)
+        self._check_parts()
         self._check("ema_momentum", "at least 0 and less than 1", 0 <= self.ema_momentum < 1)
         for name in ("teacher_architecture", "student_architecture"):
             rule = f"one of {', '.join(_ARCHITECTURES)}"
@@ -158,6 +184,31 @@ class Recipe:
     def _check(self, name: str, rule: str, is_legal: bool) -> None:
         if not is_legal:
             raise ValueError(f"`{name}` must be {rule}, got {getattr(self, name)!r}.")
+
+    def _check_parts(self) -> None:
+        is_legal = 0 <= self.end_to_end_fraction < 1
+        self._check("end_to_end_fraction", "at least 0 and less than 1", is_legal)
+        self._check("part_learning_rate", "at least 0", self.part_learning_rate >= 0)
+        choices = {"part_mode": MODES, "part_balance": BALANCES}
+        for name, values in choices.items():
+            self._check(name, f"one of {', '.join(values)}", getattr(self, name) in values)
+        self._check(
+            "partitions",
+            "different ones of end_to_end, by_block_N and across_blocks_N, N of at least 2",
+            bool(self.partitions)
+            and all(map(partition_kind, self.partitions))
+            and len(set(self.partitions)) == len(self.partitions),
+        )
+        num_parts = max(partition_kind(name)[1] for name in self.partitions)
+        if num_parts == 1:
+            return
+        rule = f"end_to_end where `students` are not of {', '.join(_METHODS_OF_PARTS)}"
+        self._check("partitions", rule, set(self.students) <= set(_METHODS_OF_PARTS))
+        epochs = self.student_training_steps // self.report_steps
+        in_parts = epochs - round(self.end_to_end_fraction * epochs)
+        needed = 1 if self.part_mode == "simultaneous" else num_parts
+        rule = f"so small that {needed} of the {epochs} times `report_steps` are left for parts"
+        self._check("end_to_end_fraction", rule, in_parts >= needed)
 
     def teacher_config(
         self,
@@ -268,6 +319,14 @@ class Recipe:
         """Reads a recipe that `write` wrote."""
         values = json.loads(path.read_text(encoding="utf-8"))
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def partition_kind(name: str) -> tuple[str, int] | None:
+    """Returns (end_to_end, by_block or across_blocks) and the number of parts; None if illegal."""
+    if name == END_TO_END:
+        return END_TO_END, 1
+    found = re.fullmatch(r"(by_block|across_blocks)_([2-9]|[1-9]\d+)", name)
+    return (found[1], int(found[2])) if found else None
 
 
 def define_recipe_flags(flag_values: flags.FlagValues) -> None:

@@ -12,14 +12,15 @@ from tfp_distill.data import FlowData, load
 from tfp_distill.evaluation import FeatureExtractor
 from tfp_distill.flows import Flow, FlowConfig, load_flow
 
-from .recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
+from .partitions import sorted_names
+from .recipe import Recipe, define_recipe_flags, recipe_from_flags
 
 __all__ = ["RunDirectory", "define_run_flags", "open_run"]
 
 _RECIPE = "recipe.json"
 # What may differ from the recorded recipe, because no trained model depends on it.
 _FREE = (
-    *("data_dir", "manual_dir", "students"),
+    *("data_dir", "manual_dir", "students", "partitions"),
     *("evaluation_draws", "feature_extractor", "frechet_images"),
 )
 
@@ -75,13 +76,12 @@ class RunDirectory:
         )
 
     def model_directory(self, name: str) -> pathlib.Path:
-        """Where a model of a name ("teacher" or a method) is kept."""
+        """Where a model of a name ("teacher", or that of a student) is kept."""
         return self.path / name
 
     def trained(self) -> tuple[str, ...]:
         """Names of the models that can be used, the teacher first."""
-        names = ("teacher", *METHODS)
-        return tuple(n for n in names if (self.model_directory(n) / "flow.keras").is_file())
+        return sorted_names(self.path)
 
     def check_inputs(self) -> None:
         """Checks what the recipe names: the data, and the teacher if it was not taken over yet.

@@ -20,10 +20,11 @@ from tfp_distill.flows import Flow
 from tfp_distill.training import PartwiseModel
 
 from .fitting import execution_steps, first_rows, fit_flow, initial_rows, read_record
-from .recipe import Recipe
+from .partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
+from .recipe import END_TO_END, Recipe
 from .run_directory import RunDirectory
 
-__all__ = ["best_student", "export", "train_student", "train_teacher"]
+__all__ = ["best_student", "export", "train_student", "train_students", "train_teacher"]
 
 _MONITOR_ROWS = 10_000
 
@@ -49,21 +50,27 @@ def train_teacher(run: RunDirectory) -> None:
     _fit(flow, flow, run, "teacher", steps)
 
 
-def train_student(run: RunDirectory, method: str) -> None:
+def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -> None:
     """Trains a student by a method; all but "student" need the teacher.
 
+    Args:
+      run: the run.
+      method: how it learns.
+      partition: name of the partition that it is trained in.
+
     Raises:
-      ValueError: if the teacher has not been trained.
+      ValueError: if the teacher has not been trained, or the student cannot be divided so.
     """
     recipe = run.recipe
+    name = model_name(method, partition)
     steps = recipe.student_training_steps
-    student = _new_flow(run, "student", method)
+    student = _new_flow(run, "student", name)
     model: PartwiseModel = student
     callbacks, monitor = [], None
     if losses := recipe.losses(method):
         nll_weight, *weights = recipe.weights(method)
         teacher = run.load_flow("teacher")
-        is_new = read_record(run.model_directory(method)).steps == 0
+        is_new = read_record(run.model_directory(name)).steps == 0
         if is_new and recipe.starts_aligned(method):
             align_with_teacher(student, teacher, *initial_rows(run.data))
         model = FlowDistiller(student, teacher, losses, weights, nll_weight, seed=recipe.seed)
@@ -72,12 +79,32 @@ def train_student(run: RunDirectory, method: str) -> None:
             *first_rows(run.data, "validation", _MONITOR_ROWS),
             batch_size=evaluation_batch_size(student),
         )
+    divided = partition_of_run(recipe, student, partition, run.model_directory(name))
+    if divided is None:
+        optimizers = _optimizer(recipe, recipe.student_learning_rate, steps)
+    else:
+        print(f"{name}:\n{divided}", flush=True)
+        in_parts, end_to_end = epochs_of_parts(recipe, len(divided.parts))
+        rate = recipe.part_learning_rate or recipe.student_learning_rate
+        optimizers = [
+            _optimizer(recipe, rate, (epochs + end_to_end) * recipe.report_steps)
+            for epochs in in_parts
+        ]
+        callbacks = [part_schedule(recipe, len(divided.parts)), *callbacks]
     model.compile(
-        _optimizer(recipe, recipe.student_learning_rate, steps),
+        optimizers,
+        partition=divided,
         jit_compile=recipe.jit_compile,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
-    _fit(model, student, run, method, steps, callbacks, monitor)
+    _fit(model, student, run, name, steps, callbacks, monitor)
+
+
+def train_students(run: RunDirectory) -> None:
+    """Trains every student of the recipe, by each of its methods in each of its partitions."""
+    for method in run.recipe.students:
+        for partition in run.recipe.partitions:
+            train_student(run, method, partition)
 
 
 def best_student(run: RunDirectory) -> str:

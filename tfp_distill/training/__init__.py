@@ -1,12 +1,14 @@
 """Training: the one train_step, and the callbacks of `fit`."""
 
 from tfp_distill.training.averaging import averaged_weights
-from tfp_distill.training.partition import Part, Partition
+from tfp_distill.training.partition import BALANCES, Part, Partition
 from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
-from tfp_distill.training.schedule import PartSchedule
+from tfp_distill.training.schedule import MODES, PartSchedule
 from tfp_distill.training.step_random import StepRandom
 
 __all__ = [
+    "BALANCES",
+    "MODES",
     "Part",
     "PartSchedule",
     "Partition",

@@ -13,9 +13,9 @@ import numpy as np
 
 from tfp_distill.training.step_cost import balanced_ends, measure_step_costs
 
-__all__ = ["Part", "Partition"]
+__all__ = ["BALANCES", "Part", "Partition"]
 
-_BALANCES = ("steps", "parameters", "cost")
+BALANCES = ("steps", "parameters", "cost")
 _HEADER = ("part", "steps", "parameters", "dims in", "dims out")
 
 
@@ -87,8 +87,8 @@ class Partition:
           balance: equal shares of "steps", of trainable "parameters", or of "cost", the time of a
             step forward and backward as measured on this machine.
         """
-        if balance not in _BALANCES:
-            raise ValueError(f"`balance` must be one of {', '.join(_BALANCES)}, got {balance!r}.")
+        if balance not in BALANCES:
+            raise ValueError(f"`balance` must be one of {', '.join(BALANCES)}, got {balance!r}.")
         steps = range(1, flow.num_steps + 1)
         allowed = [step for step in steps[:-1] if step not in flow.level_ends]
         _check_num_parts(num_parts, len(allowed) + 1, f"the places inside levels of {flow.name!r}")

@@ -10,9 +10,9 @@ import numpy as np
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partwise_model import PartwiseModel
 
-__all__ = ["PartSchedule"]
+__all__ = ["MODES", "PartSchedule"]
 
-_MODES = ("sequential", "alternating", "simultaneous")
+MODES = ("sequential", "alternating", "simultaneous")
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -60,8 +60,8 @@ class PartSchedule(keras.callbacks.Callback):
         min_delta: float = 0.0,
     ) -> None:
         super().__init__()
-        if mode not in _MODES:
-            raise ValueError(f"`mode` must be one of {', '.join(_MODES)}, got {mode!r}.")
+        if mode not in MODES:
+            raise ValueError(f"`mode` must be one of {', '.join(MODES)}, got {mode!r}.")
         single = isinstance(epochs_per_part, int)
         each = (epochs_per_part,) if single else tuple(epochs_per_part)
         if not each or min(each) < 1:

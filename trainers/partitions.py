@@ -1,0 +1,84 @@
+"""The partitions of a recipe, by name, and the turns of their parts."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+
+from tfp_distill.flows import Flow
+from tfp_distill.training import Partition, PartSchedule
+
+from .recipe import END_TO_END, METHODS, Recipe, partition_kind
+
+__all__ = ["epochs_of_parts", "model_name", "part_schedule", "partition_of_run", "sorted_names"]
+
+_ENDS = "partition.json"
+
+
+def model_name(method: str, partition: str) -> str:
+    """Returns the name of a student, which is also that of its directory."""
+    return method if partition == END_TO_END else f"{method}_{partition}"
+
+
+def sorted_names(path: pathlib.Path) -> tuple[str, ...]:
+    """Returns the names of the models that a run directory holds: teacher, students, by method."""
+    order = {"teacher": (-1, "", 0)}
+    for directory in path.glob("*/"):
+        for index, method in enumerate(METHODS):
+            found = re.fullmatch(rf"{method}(?:_(by_block|across_blocks)_(\d+))?", directory.name)
+            if found:
+                order[directory.name] = (index, found[1] or "", int(found[2] or 0))
+    names = sorted(order, key=order.__getitem__)
+    return tuple(name for name in names if (path / name / "flow.keras").is_file())
+
+
+def partition_of_run(
+    recipe: Recipe, flow: Flow, name: str, directory: pathlib.Path
+) -> Partition | None:
+    """Returns the partition of a flow of a name; None for end to end.
+
+    Its boundaries are kept in the directory of the model: measured costs, which may decide about
+    them, are others in the next process, which has to go on with the same parts.
+
+    Raises:
+      ValueError: if the flow cannot be divided so.
+    """
+    kind, num_parts = partition_kind(name)
+    if kind == END_TO_END:
+        return None
+    if (directory / _ENDS).is_file():
+        ends = json.loads((directory / _ENDS).read_text(encoding="utf-8"))
+        return Partition.at_steps(flow, ends[:-1])
+    if kind == "by_block":
+        partition = Partition.by_block(flow, num_parts)
+    else:
+        partition = Partition.across_blocks(flow, num_parts, recipe.part_balance)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _ENDS).write_text(json.dumps(partition.ends) + "\n", encoding="utf-8")
+    return partition
+
+
+def epochs_of_parts(recipe: Recipe, num_parts: int) -> tuple[tuple[int, ...], int]:
+    """Returns the epochs of each part, and those end to end; an epoch is `report_steps`.
+
+    Parts that take turns share the epochs in parts, as in PARTS, section 4: what is trained as long
+    as an end-to-end training has seen the data as often.
+    """
+    epochs = recipe.student_training_steps // recipe.report_steps
+    end_to_end = round(recipe.end_to_end_fraction * epochs)
+    if recipe.part_mode == "simultaneous":
+        return (epochs - end_to_end,) * num_parts, end_to_end
+    each, more = divmod(epochs - end_to_end, num_parts)
+    return tuple(each + (part < more) for part in range(num_parts)), end_to_end
+
+
+def part_schedule(recipe: Recipe, num_parts: int) -> PartSchedule:
+    """Returns the turns of the parts of a recipe."""
+    in_parts, end_to_end = epochs_of_parts(recipe, num_parts)
+    return PartSchedule(
+        recipe.part_mode,
+        in_parts,
+        end_to_end_epochs=end_to_end,
+        fresh_optimizers=recipe.fresh_optimizers,
+    )
