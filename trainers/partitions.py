@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
+from typing import Any
 
 from tfp_distill.flows import Flow
 from tfp_distill.training import Partition, PartSchedule
 
-from .recipe import END_TO_END, METHODS, Recipe, partition_kind
+from .partition_names import END_TO_END, PartitionName, split_model_name
+from .recipe import METHODS, Recipe
 
 __all__ = ["epochs_of_parts", "model_name", "part_schedule", "partition_of_run", "sorted_names"]
 
@@ -23,12 +24,11 @@ def model_name(method: str, partition: str) -> str:
 
 def sorted_names(path: pathlib.Path) -> tuple[str, ...]:
     """Returns the names of the models that a run directory holds: teacher, students, by method."""
-    order = {"teacher": (-1, "", 0)}
+    order: dict[str, tuple[Any, ...]] = {"teacher": (-1,)}
     for directory in path.glob("*/"):
-        for index, method in enumerate(METHODS):
-            found = re.fullmatch(rf"{method}(?:_(by_block|across_blocks)_(\d+))?", directory.name)
-            if found:
-                order[directory.name] = (index, found[1] or "", int(found[2] or 0))
+        if found := split_model_name(directory.name, METHODS):
+            method, partition = found
+            order[directory.name] = (METHODS.index(method), partition)
     names = sorted(order, key=order.__getitem__)
     return tuple(name for name in names if (path / name / "flow.keras").is_file())
 
@@ -44,13 +44,15 @@ def partition_of_run(
     Raises:
       ValueError: if the flow cannot be divided so.
     """
-    kind, num_parts = partition_kind(name)
+    kind, num_parts, boundaries = PartitionName.parse(name)
     if kind == END_TO_END:
         return None
     if (directory / _ENDS).is_file():
         ends = json.loads((directory / _ENDS).read_text(encoding="utf-8"))
         return Partition.at_steps(flow, ends[:-1])
-    if kind == "by_block":
+    if kind == "at_steps":
+        partition = Partition.at_steps(flow, boundaries)
+    elif kind == "by_block":
         partition = Partition.by_block(flow, num_parts)
     else:
         partition = Partition.across_blocks(flow, num_parts, recipe.part_balance)
@@ -65,7 +67,7 @@ def epochs_of_parts(recipe: Recipe, num_parts: int) -> tuple[tuple[int, ...], in
     Parts that take turns share the epochs in parts, as in PARTS, section 4: what is trained as long
     as an end-to-end training has seen the data as often.
     """
-    epochs = recipe.student_training_steps // recipe.report_steps
+    epochs = recipe.training_steps("student") // recipe.report_steps
     end_to_end = round(recipe.end_to_end_fraction * epochs)
     if recipe.part_mode == "simultaneous":
         return (epochs - end_to_end,) * num_parts, end_to_end

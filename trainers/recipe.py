@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,14 +22,9 @@ from tfp_distill.flows import FlowConfig, GlowConfig, MAFConfig, TabularGlowConf
 from tfp_distill.pixels import PixelFormat
 from tfp_distill.training import BALANCES, MODES
 
-__all__ = [
-    "END_TO_END",
-    "METHODS",
-    "Recipe",
-    "define_recipe_flags",
-    "partition_kind",
-    "recipe_from_flags",
-]
+from .partition_names import END_TO_END, PartitionName
+
+__all__ = ["METHODS", "Recipe", "define_recipe_flags", "recipe_from_flags"]
 
 _ARCHITECTURES = ("glow", "maf", "iaf")
 # The losses of each way to train a student, in the order of their weights after that of the nll.
@@ -46,7 +40,6 @@ METHODS = tuple(_LOSSES)
 _HINTS = ("lkd", "ilkd", "skd")
 # Those whose losses every part of a student has at its own steps.
 _METHODS_OF_PARTS = ("student", "lkd", "ilkd")
-END_TO_END = "end_to_end"
 
 
 def _field(default: Any, help_text: str) -> Any:
@@ -80,7 +73,9 @@ class Recipe:
     teacher_levels: int = _field(3, "Number of levels of a Glow of images.")
     teacher_coupling: str = _field("affine", "Coupling of a Glow of images: affine or additive.")
     teacher_width: int = _field(64, "Hidden units or channels of the conditioners.")
-    teacher_training_steps: int = _field(4000, "Training steps of the teacher.")
+    teacher_training_steps: int = _field(
+        4000, "Training steps of the teacher, rounded up to a multiple of report_steps."
+    )
     teacher_learning_rate: float = _field(1e-2, "Peak learning rate of the teacher.")
 
     student_architecture: str = _field("glow", "glow, maf or iaf.")
@@ -88,14 +83,17 @@ class Recipe:
     student_levels: int = _field(3, "Number of levels of a Glow of images.")
     student_coupling: str = _field("affine", "Coupling of a Glow of images: affine or additive.")
     student_width: int = _field(32, "Hidden units or channels of the conditioners.")
-    student_training_steps: int = _field(3000, "Training steps of each student.")
+    student_training_steps: int = _field(
+        3000, "Training steps of each student, rounded up to a multiple of report_steps."
+    )
     student_learning_rate: float = _field(1e-2, "Peak learning rate of each student.")
     students: tuple[str, ...] = _field(
         ("student", "lkd", "ilkd", "skd"), f"Which students to train, of {', '.join(METHODS)}."
     )
 
     partitions: tuple[str, ...] = _field(
-        (END_TO_END,), "How to divide each student: end_to_end, by_block_N or across_blocks_N."
+        (END_TO_END,),
+        "How to divide each student: end_to_end, by_block_N, across_blocks_N, at_steps_I_J...",
     )
     part_balance: str = _field("steps", "What across_blocks shares: steps, parameters or cost.")
     part_mode: str = _field("alternating", "sequential, alternating or simultaneous.")
@@ -152,9 +150,6 @@ class Recipe:
         for minimum, names in at_least.items():
             for name in names:
                 self._check(name, f"at least {minimum}", getattr(self, name) >= minimum)
-        for name in ("teacher_training_steps", "student_training_steps"):
-            rule = f"a multiple of `report_steps` ({self.report_steps})"
-            self._check(name, rule, getattr(self, name) % self.report_steps == 0)
         for name in ("teacher_learning_rate", "student_learning_rate", "clip_norm"):
             self._check(name, "positive", getattr(self, name) > 0)
         for name in ("synthesized_start", "fade_out"):
@@ -192,19 +187,19 @@ class Recipe:
         choices = {"part_mode": MODES, "part_balance": BALANCES}
         for name, values in choices.items():
             self._check(name, f"one of {', '.join(values)}", getattr(self, name) in values)
+        parsed = [PartitionName.parse(name) for name in self.partitions]
         self._check(
             "partitions",
-            "different ones of end_to_end, by_block_N and across_blocks_N, N of at least 2",
-            bool(self.partitions)
-            and all(map(partition_kind, self.partitions))
-            and len(set(self.partitions)) == len(self.partitions),
+            "different ones of end_to_end, by_block_N, across_blocks_N and at_steps_I_J..., with "
+            "a number of parts N of at least 2",
+            bool(parsed) and None not in parsed and len(set(parsed)) == len(parsed),
         )
-        num_parts = max(partition_kind(name)[1] for name in self.partitions)
+        num_parts = max(name.num_parts for name in parsed)
         if num_parts == 1:
             return
         rule = f"end_to_end where `students` are not of {', '.join(_METHODS_OF_PARTS)}"
         self._check("partitions", rule, set(self.students) <= set(_METHODS_OF_PARTS))
-        epochs = self.student_training_steps // self.report_steps
+        epochs = self.training_steps("student") // self.report_steps
         in_parts = epochs - round(self.end_to_end_fraction * epochs)
         needed = 1 if self.part_mode == "simultaneous" else num_parts
         rule = f"so small that {needed} of the {epochs} times `report_steps` are left for parts"
@@ -233,6 +228,10 @@ class Recipe:
     ) -> FlowConfig:
         """Returns the architecture of every student, as `teacher_config`."""
         return self._config("student", event_shape, condition_dims, pixel_format)
+
+    def training_steps(self, role: str) -> int:
+        """Returns the steps of "teacher" or "student", a multiple of `report_steps`."""
+        return -(-getattr(self, f"{role}_training_steps") // self.report_steps) * self.report_steps
 
     def losses(self, method: str) -> tuple[DistillationLoss, ...]:
         """Returns the distillation losses of a method, none for "student"."""
@@ -319,14 +318,6 @@ class Recipe:
         """Reads a recipe that `write` wrote."""
         values = json.loads(path.read_text(encoding="utf-8"))
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def partition_kind(name: str) -> tuple[str, int] | None:
-    """Returns (end_to_end, by_block or across_blocks) and the number of parts; None if illegal."""
-    if name == END_TO_END:
-        return END_TO_END, 1
-    found = re.fullmatch(r"(by_block|across_blocks)_([2-9]|[1-9]\d+)", name)
-    return (found[1], int(found[2])) if found else None
 
 
 def define_recipe_flags(flag_values: flags.FlagValues) -> None:

@@ -20,8 +20,9 @@ from tfp_distill.flows import Flow
 from tfp_distill.training import PartwiseModel
 
 from .fitting import execution_steps, first_rows, fit_flow, initial_rows, read_record
+from .partition_names import END_TO_END
 from .partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
-from .recipe import END_TO_END, Recipe
+from .recipe import Recipe
 from .run_directory import RunDirectory
 
 __all__ = ["best_student", "export", "train_student", "train_students", "train_teacher"]
@@ -41,7 +42,7 @@ def train_teacher(run: RunDirectory) -> None:
         shutil.copyfile(recipe.teacher_path, directory / "flow.keras")
         return
     flow = _new_flow(run, "teacher", "teacher")
-    steps = recipe.teacher_training_steps
+    steps = recipe.training_steps("teacher")
     flow.compile(
         _optimizer(recipe, recipe.teacher_learning_rate, steps),
         jit_compile=recipe.jit_compile,
@@ -63,7 +64,7 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
     """
     recipe = run.recipe
     name = model_name(method, partition)
-    steps = recipe.student_training_steps
+    steps = recipe.training_steps("student")
     student = _new_flow(run, "student", name)
     model: PartwiseModel = student
     callbacks, monitor = [], None

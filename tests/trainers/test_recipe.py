@@ -17,6 +17,7 @@ from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
 from tfp_distill.pixels import PixelFormat
 from trainers.recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
 
+PARTS = dict(students=("student", "ilkd"), end_to_end_fraction=0.5)
 RULES = [
     (dict(teacher_training_steps=0), "`teacher_training_steps` must be at least 1, got 0"),
     (dict(student_training_steps=-1), "`student_training_steps` must be at least 1, got -1"),
@@ -26,19 +27,27 @@ RULES = [
     (dict(seed=-1), "`seed` must be at least 0, got -1"),
     (dict(warmup_steps=-1), "`warmup_steps` must be at least 0, got -1"),
     (dict(weight_decay=-0.1), "`weight_decay` must be at least 0, got -0.1"),
-    (
-        dict(teacher_training_steps=100, report_steps=30),
-        r"`teacher_training_steps` must be a multiple of `report_steps` \(30\), got 100",
-    ),
-    (
-        dict(student_training_steps=10),
-        r"`student_training_steps` must be a multiple of `report_steps` \(250\), got 10",
-    ),
     (dict(teacher_learning_rate=0.0), "`teacher_learning_rate` must be positive, got 0.0"),
     (dict(student_learning_rate=-1.0), "`student_learning_rate` must be positive, got -1.0"),
     (dict(clip_norm=float("nan")), "`clip_norm` must be positive, got nan"),
     (dict(synthesized_start=1.5), "`synthesized_start` must be between 0 and 1, got 1.5"),
     (dict(fade_out=-0.5), "`fade_out` must be between 0 and 1, got -0.5"),
+    (dict(partitions=()), r"`partitions` must be different ones of end_to_end, .*, got \(\)"),
+    (dict(partitions=("across_blocks_1",)), r"`partitions` must be .*, got \('across_blocks_1',\)"),
+    (dict(partitions=("at_steps",)), r"`partitions` must be .*, got \('at_steps',\)"),
+    (dict(partitions=("by_block_2",) * 2), r"`partitions` must be different ones of"),
+    (
+        dict(partitions=("by_block_2",)),
+        "`partitions` must be end_to_end where `students` are not of student, lkd, ilkd, got",
+    ),
+    (dict(part_mode="random"), "`part_mode` must be one of sequential, alternating, sim.*'random'"),
+    (dict(part_balance="time"), "`part_balance` must be one of steps, parameters, cost, got 'time"),
+    (dict(part_learning_rate=-1.0), "`part_learning_rate` must be at least 0, got -1.0"),
+    (dict(end_to_end_fraction=1.0), "`end_to_end_fraction` must be at least 0 and less than 1, go"),
+    (
+        dict(PARTS, partitions=("across_blocks_3",), student_training_steps=900),
+        "`end_to_end_fraction` must be so small that 3 of the 4 times `report_steps` are left",
+    ),
     (dict(ema_momentum=1.0), "`ema_momentum` must be at least 0 and less than 1, got 1.0"),
     (dict(teacher_architecture="nvp"), "`teacher_architecture` must be one of glow, maf, iaf, got"),
     (dict(student_architecture=""), "`student_architecture` must be one of glow, maf, iaf, got ''"),
@@ -76,7 +85,14 @@ def test_every_rule_names_its_value(values, message):
         Recipe(**values)
 
 
+def test_trainings_end_with_a_measurement():
+    recipe = Recipe(teacher_training_steps=751, student_training_steps=10)
+    assert (recipe.training_steps("teacher"), recipe.training_steps("student")) == (1000, 250)
+
+
 def test_values_at_the_edge_are_legal():
+    Recipe(**PARTS, partitions=("end_to_end", "at_steps_2_13", "across_blocks_2"))
+    Recipe(**PARTS, partitions=("by_block_9",), part_mode="simultaneous")
     Recipe(synthesized_start=0.9, fade_out=1.0, ema_momentum=0.0, warmup_steps=0)
     Recipe(skd_weights=(0.0, 0.0, 1.0), synthesized_start=0.0, fade_out=0.0)
     Recipe(skd_weights=(0.0, 1.0, 1.0), fade_out=0.0)
