@@ -41,12 +41,8 @@ class PartitionName(NamedTuple):
 def split_model_name(name: str, methods: tuple[str, ...]) -> tuple[str, PartitionName] | None:
     """Returns method and partition of a student of that name; None if it is not one."""
     for method in methods:
-        rest = name.removeprefix(method)
-        if rest == name:
-            continue
-        partition = (
-            PartitionName.parse(rest.removeprefix("_")) if rest else PartitionName.parse(END_TO_END)
-        )
+        found = re.fullmatch(rf"{method}(?:_(.+))?", name)
+        partition = PartitionName.parse(found[1] or END_TO_END) if found else None
         if partition is not None:
             return method, partition
     return None

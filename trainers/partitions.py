@@ -6,13 +6,20 @@ import json
 import pathlib
 from typing import Any
 
-from tfp_distill.flows import Flow
+from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.training import Partition, PartSchedule
 
 from .partition_names import END_TO_END, PartitionName, split_model_name
 from .recipe import METHODS, Recipe
 
-__all__ = ["epochs_of_parts", "model_name", "part_schedule", "partition_of_run", "sorted_names"]
+__all__ = [
+    "check_partitions",
+    "epochs_of_parts",
+    "model_name",
+    "part_schedule",
+    "partition_of_run",
+    "sorted_names",
+]
 
 _ENDS = "partition.json"
 
@@ -33,6 +40,14 @@ def sorted_names(path: pathlib.Path) -> tuple[str, ...]:
     return tuple(name for name in names if (path / name / "flow.keras").is_file())
 
 
+def check_partitions(recipe: Recipe, config: FlowConfig) -> None:
+    """Raises `ValueError` if a flow cannot be divided as the recipe says."""
+    names = [name for name in recipe.partitions if name != END_TO_END]
+    flow = Flow(config, name="student") if names else None
+    for name in names:
+        _partition(flow, name, balance="steps")  # Where equal costs are is not worth knowing yet.
+
+
 def partition_of_run(
     recipe: Recipe, flow: Flow, name: str, directory: pathlib.Path
 ) -> Partition | None:
@@ -44,21 +59,24 @@ def partition_of_run(
     Raises:
       ValueError: if the flow cannot be divided so.
     """
-    kind, num_parts, boundaries = PartitionName.parse(name)
-    if kind == END_TO_END:
+    if name == END_TO_END:
         return None
     if (directory / _ENDS).is_file():
         ends = json.loads((directory / _ENDS).read_text(encoding="utf-8"))
         return Partition.at_steps(flow, ends[:-1])
-    if kind == "at_steps":
-        partition = Partition.at_steps(flow, boundaries)
-    elif kind == "by_block":
-        partition = Partition.by_block(flow, num_parts)
-    else:
-        partition = Partition.across_blocks(flow, num_parts, recipe.part_balance)
+    partition = _partition(flow, name, recipe.part_balance)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / _ENDS).write_text(json.dumps(partition.ends) + "\n", encoding="utf-8")
     return partition
+
+
+def _partition(flow: Flow, name: str, balance: str) -> Partition:
+    kind, num_parts, boundaries = PartitionName.parse(name)
+    if kind == "at_steps":
+        return Partition.at_steps(flow, boundaries)
+    if kind == "by_block":
+        return Partition.by_block(flow, num_parts)
+    return Partition.across_blocks(flow, num_parts, balance)
 
 
 def epochs_of_parts(recipe: Recipe, num_parts: int) -> tuple[tuple[int, ...], int]:

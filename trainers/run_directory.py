@@ -12,7 +12,7 @@ from tfp_distill.data import FlowData, load
 from tfp_distill.evaluation import FeatureExtractor
 from tfp_distill.flows import Flow, FlowConfig, load_flow
 
-from .partitions import sorted_names
+from .partitions import check_partitions, sorted_names
 from .recipe import Recipe, define_recipe_flags, recipe_from_flags
 
 __all__ = ["RunDirectory", "define_run_flags", "open_run"]
@@ -95,6 +95,7 @@ class RunDirectory:
             raise ValueError("`random_flip` must be False where `data` is no images, got True.")
         for role in ("teacher", "student"):
             self.config(role)
+        check_partitions(self.recipe, self.config("student"))
         if self.feature_extractor and self.recipe.frechet_images > len(data.test):
             raise ValueError(
                 f"`frechet_images` must be at most the {len(data.test):,} test images, "

@@ -1,0 +1,99 @@
+"""Tests of the job that trains in parts."""
+
+import json
+
+import pytest
+from absl import app
+from jobs import run
+
+from tfp_distill import load_flow
+from tfp_distill.evaluation.results import read_results_json
+from trainers import sample, train_parts
+from trainers.fitting import read_record
+from trainers.partition_names import PartitionName, split_model_name
+from trainers.recipe import METHODS
+
+TINY = (
+    "--data=digits",
+    *("--student_levels=2", "--student_depth=2", "--student_width=4"),
+    *("--student_training_steps=6", "--report_steps=2", "--batch_size=16", "--nojit_compile"),
+)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """The run directory of a whole job without a teacher, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "parts"
+    return run_dir, run(train_parts, run_dir, *TINY)
+
+
+def test_parts_are_reported_beside_end_to_end(job):
+    run_dir, output = job
+    results, _ = read_results_json(run_dir / "results.json")
+    assert [result.name for result in results] == ["student", "student_across_blocks_2"]
+    assert all(result.training_steps == 6 and result.skipped_steps == 0 for result in results)
+    assert "student_across_blocks_2:\npart  steps" in output
+    history = read_record(run_dir / "student_across_blocks_2").history
+    assert [row["parts"] for row in history] == [[0], [1], None]
+    assert all("parts" not in row for row in read_record(run_dir / "student").history)
+    assert not (run_dir / "teacher").exists()
+    assert (run_dir / "saved_model").is_dir()
+
+
+def test_a_rerun_does_only_what_is_missing(job):
+    run_dir, _ = job
+    output = run(train_parts, run_dir, "--partitions=across_blocks_2,at_steps_1")
+    assert "student_across_blocks_2: already trained" in output
+    assert "student_at_steps_1: step 6 of 6" in output
+    names = [result.name for result in read_results_json(run_dir / "results.json")[0]]
+    assert names == ["student", "student_across_blocks_2", "student_at_steps_1"]
+
+
+def test_the_boundaries_are_kept(job):
+    directory = job[0] / "student_across_blocks_2"
+    ends = json.loads((directory / "partition.json").read_text())
+    partition = load_flow(directory / "flow.keras").partition
+    assert ends == list(partition.ends)
+
+
+def test_students_in_parts_are_models_as_all_others(job, tmp_path):
+    path = tmp_path / "samples.npz"
+    arguments = ("--model=student_across_blocks_2", "--num_samples=3", f"--output={path}")
+    assert run(sample, job[0], *arguments) == f"3 samples of student_across_blocks_2: {path}\n"
+
+
+def test_parts_are_distilled(tmp_path):
+    flags = (
+        *("--teacher_levels=2", "--teacher_depth=2", "--teacher_width=4"),
+        *("--teacher_training_steps=2", "--students=ilkd", "--partitions=by_block_2"),
+    )
+    run(train_parts, tmp_path / "run", *TINY, *flags)
+    rows = read_record(tmp_path / "run" / "ilkd_by_block_2").history
+    assert "part_0_intermediate_latent_loss" in rows[0]
+    assert "part_1_intermediate_latent_loss" in rows[1]
+
+
+def test_parts_that_the_flow_does_not_have_are_refused_before_any_work(tmp_path):
+    for partition, message in (
+        ("by_block_3", "`num_parts` must be an integer from 1 to 2"),
+        ("at_steps_4", "`boundaries` must be rising steps from 1 to 3"),
+    ):
+        with pytest.raises(app.UsageError, match=message):
+            run(train_parts, tmp_path / "run", *TINY, f"--partitions={partition}")
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("student", ("student", PartitionName("end_to_end", 1))),
+        ("forward_kl_by_block_2", ("forward_kl", PartitionName("by_block", 2))),
+        ("ilkd_at_steps_4_12", ("ilkd", PartitionName("at_steps", 3, (4, 12)))),
+        ("student_across_blocks_10", ("student", PartitionName("across_blocks", 10))),
+        ("student_across_blocks_1", None),
+        ("student_", None),
+        ("pictures", None),
+    ],
+)
+def test_names_of_models(name, parts):
+    assert split_model_name(name, METHODS) == parts
