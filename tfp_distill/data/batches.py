@@ -1,4 +1,4 @@
-"""Batches of examples that are held in memory, for training and for evaluation."""
+"""Batches of examples that are held in memory, in their order."""
 
 from __future__ import annotations
 
@@ -6,93 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_distill.pixels import PixelFormat, uniform_noise
+from tfp_distill.pixels import PixelFormat
 
-__all__ = [
-    "evaluation_batches",
-    "training_batches",
-]
-
-# Training draws from other sequences of noise than an evaluation with a small `draw`.
-_NOISE, _FLIPS = 1 << 32, 2 << 32
-
-
-def training_batches(
-    x: Any,
-    batch_size: int,
-    *,
-    condition: Any = None,
-    seed: int = 0,
-    start_step: int = 0,
-    pixel_format: PixelFormat | None = None,
-    random_flip: bool = False,
-) -> tf.data.Dataset:
-    """Returns an endless dataset of shuffled batches, a pure function of seed and step.
-
-        steps_per_epoch = n // batch_size
-        batch(step) = x[permutation(seed, step // steps_per_epoch)][part step % steps_per_epoch]
-
-    So are the noise and the flips of images, which are drawn anew for every step.
-
-    An epoch visits the rows in a new random order and leaves out the `n % batch_size` rows at its
-    end, which are others in each epoch. The batch of a step does not depend on where the dataset
-    started, so that an interrupted run resumes with `start_step` and sees what it would have seen.
-
-    Under a `tf.distribute` strategy a batch is the global batch, and each replica gets its rows.
-
-    Args:
-      x: The rows, `[n, ...]`, or images, uint8 `[n, h, w, C]`. They are kept in memory once,
-        whatever the number of epochs.
-      batch_size: Rows a batch.
-      condition: The conditions of the rows, `[n, C]`, if the flow is conditional.
-      seed: Equal seeds give equal batches.
-      start_step: The step whose batch comes first.
-      pixel_format: How images are dequantised; required for images.
-      random_flip: Whether each image is mirrored, left to right, with probability 1/2.
-
-    Returns:
-      A dataset of `x`, or of `(x, condition)`, with a static batch size.
-
-    Raises:
-      ValueError: If an argument breaks its rule.
-    """
-    tensors = _to_tensors(x, condition, pixel_format)
-    num_rows = tensors[0].shape[0]
-    if random_flip and pixel_format is None:
-        raise ValueError("`random_flip` must be False where `x` holds no images, got True.")
-    if not 1 <= batch_size <= num_rows:
-        raise ValueError(
-            f"`batch_size` must be between 1 and the {num_rows} rows of `x`, got {batch_size}."
-        )
-    if start_step < 0:
-        raise ValueError(f"`start_step` must be at least 0, got {start_step}.")
-    steps_per_epoch = num_rows // batch_size
-    start_epoch, skipped_steps = divmod(start_step, steps_per_epoch)
-
-    def places_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        places = tf.random.experimental.stateless_shuffle(
-            tf.range(num_rows), seed=tf.stack([tf.constant(seed, tf.int64), epoch]), alg="philox"
-        )
-        places = tf.reshape(places[: steps_per_epoch * batch_size], [steps_per_epoch, batch_size])
-        return tf.data.Dataset.from_tensor_slices(places)
-
-    def batch(step: tf.Tensor, places: tf.Tensor) -> Any:
-        rows, *rest = (tf.gather(t, places) for t in tensors)
-        first = step * batch_size
-        if random_flip:
-            rows = _flip(rows, uniform_noise(places[:, None], seed=seed + _FLIPS, first=first))
-        if pixel_format:
-            rows = pixel_format.dequantize(rows, seed=seed + _NOISE, first=first)
-        return _unpack((rows, *rest))
-
-    # Whole batches of places are shuffled and gathered: a pipeline of single rows costs far more.
-    places = tf.data.Dataset.counter(start_epoch).flat_map(places_of_epoch).skip(skipped_steps)
-    steps = tf.data.Dataset.counter(start_step)
-    return _finish(
-        tf.data.Dataset.zip(steps, places).map(
-            batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-    )
+__all__ = ["evaluation_batches", "finish", "to_tensors", "unpack"]
 
 
 def evaluation_batches(
@@ -120,7 +36,7 @@ def evaluation_batches(
     Raises:
       ValueError: If an argument breaks its rule.
     """
-    tensors = _to_tensors(x, condition, pixel_format)
+    tensors = to_tensors(x, condition, pixel_format)
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
 
@@ -128,17 +44,13 @@ def evaluation_batches(
         rows, *rest = (t[start : start + batch_size] for t in tensors)
         if pixel_format:
             rows = pixel_format.dequantize(rows, seed=draw, first=start)
-        return _unpack((rows, *rest))
+        return unpack((rows, *rest))
 
-    return _finish(tf.data.Dataset.range(0, tensors[0].shape[0], batch_size).map(batch))
-
-
-def _flip(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    """Mirrors the images `[n, h, w, C]` whose number `[n, 1]` is less than 1/2."""
-    return tf.where(uniform[:, :, None, None] < 0.5, tf.reverse(images, axis=[2]), images)
+    return finish(tf.data.Dataset.range(0, tensors[0].shape[0], batch_size).map(batch))
 
 
-def _to_tensors(x: Any, condition: Any, pixel_format: PixelFormat | None) -> tuple[tf.Tensor, ...]:
+def to_tensors(x: Any, condition: Any, pixel_format: PixelFormat | None) -> tuple[tf.Tensor, ...]:
+    """Returns the rows and, if there are any, the conditions, after checking them."""
     # An eager tensor that a dataset captures is not copied into its graph, which has a limit of
     # 2 GB; and input pipelines run on the CPU.
     with tf.device("CPU:0"):
@@ -160,12 +72,14 @@ def _to_tensors(x: Any, condition: Any, pixel_format: PixelFormat | None) -> tup
     return tensors
 
 
-def _unpack(values: Any) -> Any:
+def unpack(values: Any) -> Any:
+    """Returns several values as a tuple, and a single one as it is."""
     values = tuple(values)
     return values if len(values) > 1 else values[0]
 
 
-def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Adds what all datasets of batches have: they prefetch, and workers share each batch."""
     options = tf.data.Options()
     # Every worker makes the same global batches and keeps its part of each.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
