@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,23 +147,18 @@ class PrefixCache:
         """Runs the parts before `part` over all rows."""
         if self._buffers is None:
             self._buffers = self._allocate(model)
-        num_rows, size = len(self._rows), self._rows.batch_size
-        shapes = model.bijector.arriving_shapes(model.event_shape)
-        shape = (num_rows, *shapes[model.partition.parts[part].first_step])
         states, log_probs = self._buffers
-        handed = Segment(states[: np.prod(shape)].reshape(shape), log_probs)
+        num_rows, size = len(self._rows), self._rows.batch_size
         if self._prefix is None or self._prefix[0] != part:
-            function = tf.function(
-                lambda x, condition=None: model.part_input(part, x, condition),
-                jit_compile=model.uses_xla,
-            )
-            self._prefix = part, function
+            self._prefix = part, _compiled(model, functools.partial(model.part_input, part))
         for index, batch in enumerate(self._rows.ordered(draw)):
             first = min(index * size, num_rows - size)
             own = self._prefix[1](*(batch if isinstance(batch, tuple) else (batch,)))
-            for array, value in zip(handed, own, strict=True):
+            shape = num_rows, *own.state.shape[1:]
+            filled = Segment(states[: math.prod(shape)].reshape(shape), log_probs)
+            for array, value in zip(filled, own, strict=True):
                 array[first : first + size] = value.numpy()
-        return handed
+        return filled
 
     def _allocate(self, model):
         """Makes the flat arrays that the input of every part fits in."""
@@ -179,3 +176,8 @@ class PrefixCache:
 
     def _paths(self):
         return [self._directory / f"prefix_{name}.npy" for name in Segment._fields]
+
+
+def _compiled(model: PartwiseModel, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a function as the model's steps are."""
+    return function if model.run_eagerly else tf.function(function, jit_compile=model.uses_xla)
