@@ -1,5 +1,8 @@
 """Tests of what is made of the rows of a training: a pass in order, and batches of other arrays."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -92,8 +95,9 @@ def test_batches_of_other_arrays_have_the_order_of_the_rows(start_step, in_file,
 
 
 def test_without_conditions_other_arrays_stand_alone():
-    (batch,) = next(iter(TrainingRows(rows(4), 4).batches_of(rows(4))))
-    np.testing.assert_array_equal(np.sort(batch, axis=0), rows(4))
+    x = rows(4)
+    (batch,) = next(iter(TrainingRows(x, 4).batches_of(x)))
+    np.testing.assert_array_equal(np.sort(batch, axis=0), x)
 
 
 def test_what_is_written_into_the_arrays_shows():
@@ -101,3 +105,12 @@ def test_what_is_written_into_the_arrays_shows():
     batches = TrainingRows(rows(4), 4).batches_of(array)
     array[:] = 1
     np.testing.assert_array_equal(next(iter(batches))[0], np.ones([4]))
+
+
+def test_nothing_keeps_the_arrays():
+    array = np.zeros([4], np.float32)
+    next(iter(TrainingRows(rows(4), 4).batches_of(array)))
+    kept = weakref.ref(array)
+    del array
+    gc.collect()
+    assert kept() is None

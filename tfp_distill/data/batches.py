@@ -1,4 +1,4 @@
-"""Batches of examples that are held in memory, in their order."""
+"""Batches of examples that are held in memory, for training and for evaluation."""
 
 from __future__ import annotations
 
@@ -6,9 +6,63 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_distill.data.training_rows import TrainingRows, finish, to_tensors, unpack
 from tfp_distill.pixels import PixelFormat
 
-__all__ = ["evaluation_batches", "finish", "to_tensors", "unpack"]
+__all__ = [
+    "evaluation_batches",
+    "training_batches",
+]
+
+
+def training_batches(
+    x: Any,
+    batch_size: int,
+    *,
+    condition: Any = None,
+    seed: int = 0,
+    start_step: int = 0,
+    pixel_format: PixelFormat | None = None,
+    random_flip: bool = False,
+) -> tf.data.Dataset:
+    """Returns an endless dataset of shuffled batches, a pure function of seed and step.
+
+        steps_per_epoch = n // batch_size
+        batch(step) = x[permutation(seed, step // steps_per_epoch)][part step % steps_per_epoch]
+
+    So are the noise and the flips of images, which are drawn anew for every step.
+
+    An epoch visits the rows in a new random order and leaves out the `n % batch_size` rows at its
+    end, which are others in each epoch. The batch of a step does not depend on where the dataset
+    started, so that an interrupted run resumes with `start_step` and sees what it would have seen.
+
+    Under a `tf.distribute` strategy a batch is the global batch, and each replica gets its rows.
+
+    Args:
+      x: The rows, `[n, ...]`, or images, uint8 `[n, h, w, C]`. They are kept in memory once,
+        whatever the number of epochs.
+      batch_size: Rows a batch.
+      condition: The conditions of the rows, `[n, C]`, if the flow is conditional.
+      seed: Equal seeds give equal batches.
+      start_step: The step whose batch comes first.
+      pixel_format: How images are dequantised; required for images.
+      random_flip: Whether each image is mirrored, left to right, with probability 1/2.
+
+    Returns:
+      A dataset of `x`, or of `(x, condition)`, with a static batch size.
+
+    Raises:
+      ValueError: If an argument breaks its rule.
+    """
+    rows = TrainingRows(
+        x,
+        batch_size,
+        condition=condition,
+        seed=seed,
+        pixel_format=pixel_format,
+        random_flip=random_flip,
+    )
+    return rows.batches(start_step=start_step)
 
 
 def evaluation_batches(
@@ -47,40 +101,3 @@ def evaluation_batches(
         return unpack((rows, *rest))
 
     return finish(tf.data.Dataset.range(0, tensors[0].shape[0], batch_size).map(batch))
-
-
-def to_tensors(x: Any, condition: Any, pixel_format: PixelFormat | None) -> tuple[tf.Tensor, ...]:
-    """Returns the rows and, if there are any, the conditions, after checking them."""
-    # An eager tensor that a dataset captures is not copied into its graph, which has a limit of
-    # 2 GB; and input pipelines run on the CPU.
-    with tf.device("CPU:0"):
-        tensors = tuple(
-            tf.convert_to_tensor(value) for value in (x, condition) if value is not None
-        )
-    if tensors[0].shape.rank == 0 or tensors[0].shape[0] == 0:
-        raise ValueError(f"`x` must have at least 1 row, got shape {tensors[0].shape}.")
-    if condition is not None and tensors[1].shape[:1] != tensors[0].shape[:1]:
-        raise ValueError(
-            "`x` and `condition` must have the same number of rows, got shapes "
-            f"{tensors[0].shape} and {tensors[1].shape}."
-        )
-    is_image = tensors[0].dtype == tf.uint8
-    if is_image != (pixel_format is not None):
-        rule = "be given for uint8 images" if is_image else "be None where `x` holds no bytes"
-        got = f"{pixel_format} for `x` of {tensors[0].dtype.name}"
-        raise ValueError(f"`pixel_format` must {rule}, got {got}.")
-    return tensors
-
-
-def unpack(values: Any) -> Any:
-    """Returns several values as a tuple, and a single one as it is."""
-    values = tuple(values)
-    return values if len(values) > 1 else values[0]
-
-
-def finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Adds what all datasets of batches have: they prefetch, and workers share each batch."""
-    options = tf.data.Options()
-    # Every worker makes the same global batches and keeps its part of each.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -1,15 +1,15 @@
-"""Batches for training: a pure function of seed and step."""
+"""The rows of a training, and all that is drawn of them: a pure function of seed and step."""
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import tensorflow as tf
 
-from tfp_distill.data.batches import finish, to_tensors, unpack
 from tfp_distill.pixels import PixelFormat, uniform_noise
 
-__all__ = ["TrainingRows", "training_batches"]
+__all__ = ["TrainingRows", "finish", "to_tensors", "unpack"]
 
 # Training draws from other sequences of noise than an evaluation with a small `draw`.
 _NOISE, _FLIPS, _ORDERED_NOISE, _ORDERED_FLIPS = (number << 32 for number in range(1, 5))
@@ -81,17 +81,20 @@ class TrainingRows:
 
         Args:
           arrays: A structure of arrays `[n, ...]`, memory-mapped ones too, which stay on disk. They
-            are not copied: the batches show what is written into them.
+            are not copied, so the batches show what is written into them, and not kept: the caller
+            keeps them as long as batches are drawn.
           start_step: The step whose batch comes first.
 
         Returns:
           A dataset of `(arrays,)` or of `(arrays, condition)`.
         """
         flat = tf.nest.flatten(arrays)
+        # TensorFlow keeps a Python function of a dataset for ever, and would keep the arrays.
+        kept = [weakref.ref(array) for array in flat]
 
         def batch(step: tf.Tensor, places: tf.Tensor) -> Any:
             values = tf.numpy_function(
-                lambda places: [array[places] for array in flat],
+                lambda places: [array().take(places, axis=0) for array in kept],
                 [places],
                 [tf.as_dtype(array.dtype) for array in flat],
                 stateful=False,
@@ -162,53 +165,41 @@ class TrainingRows:
         return rows
 
 
-def training_batches(
-    x: Any,
-    batch_size: int,
-    *,
-    condition: Any = None,
-    seed: int = 0,
-    start_step: int = 0,
-    pixel_format: PixelFormat | None = None,
-    random_flip: bool = False,
-) -> tf.data.Dataset:
-    """Returns an endless dataset of shuffled batches, a pure function of seed and step.
+def to_tensors(x: Any, condition: Any, pixel_format: PixelFormat | None) -> tuple[tf.Tensor, ...]:
+    """Returns the rows and, if there are any, the conditions, after checking them."""
+    # An eager tensor that a dataset captures is not copied into its graph, which has a limit of
+    # 2 GB; and input pipelines run on the CPU.
+    with tf.device("CPU:0"):
+        tensors = tuple(
+            tf.convert_to_tensor(value) for value in (x, condition) if value is not None
+        )
+    if tensors[0].shape.rank == 0 or tensors[0].shape[0] == 0:
+        raise ValueError(f"`x` must have at least 1 row, got shape {tensors[0].shape}.")
+    if condition is not None and tensors[1].shape[:1] != tensors[0].shape[:1]:
+        raise ValueError(
+            "`x` and `condition` must have the same number of rows, got shapes "
+            f"{tensors[0].shape} and {tensors[1].shape}."
+        )
+    is_image = tensors[0].dtype == tf.uint8
+    if is_image != (pixel_format is not None):
+        rule = "be given for uint8 images" if is_image else "be None where `x` holds no bytes"
+        got = f"{pixel_format} for `x` of {tensors[0].dtype.name}"
+        raise ValueError(f"`pixel_format` must {rule}, got {got}.")
+    return tensors
 
-        steps_per_epoch = n // batch_size
-        batch(step) = x[permutation(seed, step // steps_per_epoch)][part step % steps_per_epoch]
 
-    So are the noise and the flips of images, which are drawn anew for every step.
+def unpack(values: Any) -> Any:
+    """Returns several values as a tuple, and a single one as it is."""
+    values = tuple(values)
+    return values if len(values) > 1 else values[0]
 
-    An epoch visits the rows in a new random order and leaves out the `n % batch_size` rows at its
-    end, which are others in each epoch. The batch of a step does not depend on where the dataset
-    started, so that an interrupted run resumes with `start_step` and sees what it would have seen.
 
-    Under a `tf.distribute` strategy a batch is the global batch, and each replica gets its rows.
-
-    Args:
-      x: As the others, see `TrainingRows`.
-      batch_size: Rows a batch.
-      condition: The conditions of the rows, if the flow is conditional.
-      seed: Equal seeds give equal batches.
-      start_step: The step whose batch comes first.
-      pixel_format: How images are dequantised.
-      random_flip: Whether images are mirrored at random.
-
-    Returns:
-      A dataset of `x`, or of `(x, condition)`, with a static batch size.
-
-    Raises:
-      ValueError: If an argument breaks its rule.
-    """
-    rows = TrainingRows(
-        x,
-        batch_size,
-        condition=condition,
-        seed=seed,
-        pixel_format=pixel_format,
-        random_flip=random_flip,
-    )
-    return rows.batches(start_step=start_step)
+def finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Adds what all datasets of batches have: they prefetch, and workers share each batch."""
+    options = tf.data.Options()
+    # Every worker makes the same global batches and keeps its part of each.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _flip(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

@@ -82,7 +82,9 @@ class PrefixCache:
         self._max_bytes = max_bytes
         self._refresh_epochs = refresh_epochs
         self._directory = None if directory is None else pathlib.Path(directory)
-        self._iterator = self._contents = self._buffers = self._prefix = None
+        self._iterator = self._contents = self._prefix = None
+        self._buffers: tuple[np.ndarray, np.ndarray] | None = None
+        self._filled: Segment | None = None
 
     def num_bytes(self, model: PartwiseModel) -> int:
         """Returns what the cache takes: the largest input of a part behind the first one."""
@@ -119,9 +121,8 @@ class PrefixCache:
             # Ends the reading ahead from the former contents.
             self._iterator = None
             if cached:
-                dataset = self._rows.batches_of(
-                    self._filled(model, *contents), start_step=model.step
-                )
+                self._filled = self._fill(model, *contents)
+                dataset = self._rows.batches_of(self._filled, start_step=model.step)
             else:
                 dataset = self._rows.batches(start_step=model.step)
             distributed = model.distribute_strategy.experimental_distribute_dataset(dataset)
@@ -130,7 +131,8 @@ class PrefixCache:
 
     def clear(self) -> None:
         """Frees the memory, or removes the files."""
-        self._iterator = self._contents = self._buffers = self._prefix = None
+        self._iterator = self._contents = self._prefix = None
+        self._buffers = self._filled = None
         if self._directory is not None:
             for path in self._paths():
                 path.unlink(missing_ok=True)
@@ -143,7 +145,7 @@ class PrefixCache:
             last[:] = part, epoch
         return int(last[1])
 
-    def _filled(self, model, part, draw):
+    def _fill(self, model, part, draw):
         """Runs the parts before `part` over all rows."""
         if self._buffers is None:
             self._buffers = self._allocate(model)
