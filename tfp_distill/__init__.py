@@ -24,7 +24,7 @@ from tfp_distill.flows import (
     preset_names,
 )
 from tfp_distill.pixels import PixelFormat
-from tfp_distill.training import Partition, PartSchedule
+from tfp_distill.training import Partition, PartSchedule, PrefixCache
 
 __all__ = [
     "DistillationMonitor",
@@ -40,6 +40,7 @@ __all__ = [
     "PartSchedule",
     "Partition",
     "PixelFormat",
+    "PrefixCache",
     "ReverseKLLoss",
     "SynthesizedLoss",
     "SynthesizedLossGate",

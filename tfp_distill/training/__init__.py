@@ -3,6 +3,7 @@
 from tfp_distill.training.averaging import averaged_weights
 from tfp_distill.training.partition import BALANCES, Part, Partition
 from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
+from tfp_distill.training.prefix_cache import PrefixCache
 from tfp_distill.training.schedule import MODES, PartSchedule
 from tfp_distill.training.step_random import StepRandom
 
@@ -13,6 +14,7 @@ __all__ = [
     "PartSchedule",
     "Partition",
     "PartwiseModel",
+    "PrefixCache",
     "StepRandom",
     "averaged_weights",
     "losses_by_name",

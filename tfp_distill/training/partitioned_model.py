@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -26,6 +26,7 @@ class PartitionedModel(keras.Model):
         super().__init__(name=name)
         self._partition: Partition | None = None
         self._active_parts: tuple[int, ...] | None = None
+        self._batches: Callable[[], Iterator[Any]] | None = None
         self._part_optimizers: list[keras.optimizers.Optimizer] = []
         self._callback_state: dict[str, np.ndarray] = {}
 
@@ -53,12 +54,17 @@ class PartitionedModel(keras.Model):
         """The parts that training optimises now, each by itself; None for end to end."""
         return self._active_parts
 
-    def train_parts(self, parts: Sequence[int] | None) -> None:
+    def train_parts(
+        self, parts: Sequence[int] | None, *, batches: Iterator[Any] | None = None
+    ) -> None:
         """Selects the parts that a running `fit` optimises from now on; it starts with all.
 
         Args:
           parts: rising numbers of parts, which minimise their own losses; None to minimise the
             objective end to end.
+          batches: what they are trained on instead of the data that `fit` was given: a dataset's
+            endless iterator of `(x,)` or `(x, condition)`, where `x` is what `part_objectives`
+            takes.
 
         Raises:
           ValueError: if the model was not compiled with several parts, or has not these.
@@ -71,6 +77,8 @@ class PartitionedModel(keras.Model):
             if not parts or parts != tuple(part for part in known if part in parts):
                 raise ValueError(f"`parts` must be rising, from 0 to {known[-1]}, got {parts}.")
         self._active_parts = parts
+        # In a function: as an attribute, Keras would save the iterator with the model.
+        self._batches = None if batches is None else lambda: batches
         if self.train_function is not None:
             self.make_train_function()
 

@@ -133,6 +133,11 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Number of training steps that were skipped because something was not finite."""
         return int(self._skipped_steps.numpy())
 
+    @property
+    def uses_xla(self) -> bool:
+        """Whether XLA compiles the steps, as wholes or on each replica."""
+        return self._use_xla
+
     def compile(
         self,
         optimizer: str | keras.optimizers.Optimizer | Sequence[keras.optimizers.Optimizer] = "adam",
@@ -210,7 +215,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             self.initialize(*_first_batch(x, y, batch_size, self.distribute_strategy))
         # Keras's own default, True, makes it warn about every dataset.
         kwargs.setdefault("shuffle", hasattr(x, "shape"))
-        self._active_parts = self.all_parts
+        self._active_parts, self._batches = self.all_parts, None
         history = super().fit(x, y, **kwargs)
         self.finalize_part_weights()
         return history
@@ -222,7 +227,9 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         key = (self.active_losses, self.active_parts)
         if key not in self._train_functions:
             self._train_functions[key] = self._make_function(self.train_step)
-        self.train_function = self._train_functions[key]
+        function, batches = self._train_functions[key], self._batches
+        # Keras calls it with the iterator of its own data.
+        self.train_function = function if batches is None else lambda _: function(batches())
 
     def make_test_function(self, force: bool = False) -> None:
         """Selects the compiled evaluation of the active losses, as `make_train_function`."""
@@ -242,8 +249,9 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Takes one step and returns the logs."""
         x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
         means, gradients = self._xla(self._loss_and_gradients)(x, condition, self._random())
+        rows = tf.shape(tf.nest.flatten(x)[0])[0]  # What a part receives is several tensors.
         means, gradients, rows = mean_over_replicas(
-            self.distribute_strategy, means, gradients, tf.shape(x)[0]
+            self.distribute_strategy, means, gradients, rows
         )
         norms, taken = [], {}
         for prefix, parts in self._updates:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partwise_model import PartwiseModel
+from tfp_distill.training.prefix_cache import PrefixCache
 
 __all__ = ["MODES", "PartSchedule"]
 
@@ -44,6 +45,8 @@ class PartSchedule(keras.callbacks.Callback):
       patience: a part is done, before its epochs are used up, after so many of its own epochs in
         which its validation loss (`val_part_0_loss`, ...) did not fall; None for never.
       min_delta: by how much the loss has to fall to count.
+      prefix_cache: with "sequential", where what the frozen parts hand on is kept, so that they do
+        not run in every epoch; it changes what noise images get, see `PrefixCache`.
 
     Raises:
       ValueError: if an argument breaks a rule.
@@ -58,6 +61,7 @@ class PartSchedule(keras.callbacks.Callback):
         fresh_optimizers: bool = False,
         patience: int | None = None,
         min_delta: float = 0.0,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
         super().__init__()
         if mode not in MODES:
@@ -72,12 +76,17 @@ class PartSchedule(keras.callbacks.Callback):
             raise ValueError(f"`patience` must be None or at least 1, got {patience}.")
         if min_delta < 0:
             raise ValueError(f"`min_delta` must be at least 0, got {min_delta}.")
+        if prefix_cache is not None and mode != "sequential":
+            raise ValueError(
+                f"`prefix_cache` must be None unless `mode` is 'sequential', got one with {mode!r}."
+            )
         self._mode = mode
         self._epochs_per_part = epochs_per_part if single else each
         self._end_to_end_epochs = end_to_end_epochs
         self._fresh_optimizers = fresh_optimizers
         self._patience = patience
         self._min_delta = min_delta
+        self._prefix_cache = prefix_cache
         self._epoch: int | None = None
         self._validated = False
 
@@ -125,7 +134,8 @@ class PartSchedule(keras.callbacks.Callback):
         """Takes the model that is fitted.
 
         Raises:
-          ValueError: if it was not compiled with several parts, or not as many as there are epochs.
+          ValueError: if it was not compiled with several parts, or not as many as there are epochs,
+            or if `prefix_cache` cannot serve it.
         """
         if not isinstance(model, PartwiseModel) or model.all_parts is None:
             raise ValueError(
@@ -133,7 +143,21 @@ class PartSchedule(keras.callbacks.Callback):
                 f"several parts, got {model.name!r}."
             )
         self._epochs_of(len(model.all_parts))
+        if self._prefix_cache is not None:
+            self._prefix_cache.check(model)
         super().set_model(model)
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Begins without anything that a former training left in the cache.
+
+        Raises:
+          ValueError: if there is a cache, whose batches have no end, and nothing ends an epoch.
+        """
+        if self._prefix_cache is None:
+            return
+        if self.params["steps"] is None:
+            raise ValueError("`steps_per_epoch` must be given where `prefix_cache` is, got None.")
+        self._prefix_cache.clear()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Gives the turn to the parts of this epoch."""
@@ -147,7 +171,9 @@ class PartSchedule(keras.callbacks.Callback):
             self.model.reset_optimizers()
             # Saved, so that a run which resumes within the phase does not reset them again.
             self._state("end_to_end", 0, 1)[0] = 1
-        self.model.train_parts(parts)
+        cache = self._prefix_cache
+        batches = None if cache is None else cache.batches(self.model, parts, epoch)
+        self.model.train_parts(parts, batches=batches)
 
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Notes which parts have stalled, before any callback saves the model in `on_epoch_end`."""
@@ -178,6 +204,12 @@ class PartSchedule(keras.callbacks.Callback):
         self._epoch = None
         if self._phase(epoch + 1) == ():
             self.model.stop_training = True
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Frees the cache."""
+        if self._prefix_cache is not None:
+            self.model.train_parts(self.model.active_parts)
+            self._prefix_cache.clear()
 
     def _phase(self, epoch):
         return self.phase(epoch, len(self.model.all_parts), self._stalled_after)
