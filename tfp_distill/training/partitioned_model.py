@@ -10,6 +10,7 @@ import numpy as np
 
 from tfp_distill.training.part_optimizers import optimizers_of_parts, reset_optimizer
 from tfp_distill.training.partition import Partition
+from tfp_distill.training.pipeline import check_devices
 
 __all__ = ["PartitionedModel"]
 
@@ -26,6 +27,7 @@ class PartitionedModel(keras.Model):
         super().__init__(name=name)
         self._partition: Partition | None = None
         self._active_parts: tuple[int, ...] | None = None
+        self._devices: tuple[str, ...] | None = None
         self._part_optimizers: list[keras.optimizers.Optimizer] = []
         self._callback_state: dict[str, np.ndarray] = {}
 
@@ -53,15 +55,20 @@ class PartitionedModel(keras.Model):
         """The parts that training optimises now, each by itself; None for end to end."""
         return self._active_parts
 
-    def train_parts(self, parts: Sequence[int] | None) -> None:
+    def train_parts(
+        self, parts: Sequence[int] | None, *, devices: Sequence[str] | None = None
+    ) -> None:
         """Selects the parts that a running `fit` optimises from now on; it starts with all.
 
         Args:
           parts: rising numbers of parts, which minimise their own losses; None to minimise the
             objective end to end.
+          devices: the device of each part, if all are to work at the same time, on successive
+            batches (see `PartPipeline`).
 
         Raises:
-          ValueError: if the model was not compiled with several parts, or has not these.
+          ValueError: if the model was not compiled with several parts, has not these, or they
+            cannot work on these devices.
         """
         known = self.all_parts
         if known is None:
@@ -70,7 +77,12 @@ class PartitionedModel(keras.Model):
             parts = tuple(parts)
             if not parts or parts != tuple(part for part in known if part in parts):
                 raise ValueError(f"`parts` must be rising, from 0 to {known[-1]}, got {parts}.")
-        self._active_parts = parts
+        if devices is not None:
+            if parts != known:
+                raise ValueError(f"`parts` must be all, {known}, on `devices`, got {parts}.")
+            check_devices(self, devices)
+            devices = tuple(devices)
+        self._active_parts, self._devices = parts, devices
         if self.train_function is not None:
             self.make_train_function()
 
@@ -106,7 +118,7 @@ class PartitionedModel(keras.Model):
         super().compile(optimizer=optimizers[0] if len(optimizers) == 1 else None, **kwargs)
         self._partition, self._callback_state = partition, {}
         self._part_optimizers = optimizers if len(optimizers) > 1 else []
-        self._active_parts = self.all_parts
+        self._active_parts, self._devices = self.all_parts, None
         if self.trainable_variables:
             for part, built in enumerate(self.optimizers):
                 built.build(self.part_weights(part))

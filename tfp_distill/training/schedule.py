@@ -9,6 +9,7 @@ import numpy as np
 
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partwise_model import PartwiseModel
+from tfp_distill.training.pipeline import check_devices
 
 __all__ = ["PartSchedule"]
 
@@ -44,6 +45,10 @@ class PartSchedule(keras.callbacks.Callback):
       patience: a part is done, before its epochs are used up, after so many of its own epochs in
         which its validation loss (`val_part_0_loss`, ...) did not fall; None for never.
       min_delta: by how much the loss has to fall to count.
+      devices: the device of each part, for "simultaneous": in epochs in which all parts train they
+        work at the same time, on successive batches, and hand on activations only (see
+        `PartPipeline`). Weights, logs and files of an epoch are those of training without
+        `devices`; within one, the weights that callbacks see are those of its begin.
 
     Raises:
       ValueError: if an argument breaks a rule.
@@ -58,6 +63,7 @@ class PartSchedule(keras.callbacks.Callback):
         fresh_optimizers: bool = False,
         patience: int | None = None,
         min_delta: float = 0.0,
+        devices: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if mode not in _MODES:
@@ -72,12 +78,15 @@ class PartSchedule(keras.callbacks.Callback):
             raise ValueError(f"`patience` must be None or at least 1, got {patience}.")
         if min_delta < 0:
             raise ValueError(f"`min_delta` must be at least 0, got {min_delta}.")
+        if devices is not None and mode != "simultaneous":
+            raise ValueError(f"`mode` must be simultaneous where `devices` are, got {mode!r}.")
         self._mode = mode
         self._epochs_per_part = epochs_per_part if single else each
         self._end_to_end_epochs = end_to_end_epochs
         self._fresh_optimizers = fresh_optimizers
         self._patience = patience
         self._min_delta = min_delta
+        self._devices = None if devices is None else tuple(devices)
         self._epoch: int | None = None
         self._validated = False
 
@@ -125,7 +134,8 @@ class PartSchedule(keras.callbacks.Callback):
         """Takes the model that is fitted.
 
         Raises:
-          ValueError: if it was not compiled with several parts, or not as many as there are epochs.
+          ValueError: if it was not compiled with several parts, or not as many as there are epochs
+            and devices, or cannot be trained on these devices.
         """
         if not isinstance(model, PartwiseModel) or model.all_parts is None:
             raise ValueError(
@@ -133,6 +143,8 @@ class PartSchedule(keras.callbacks.Callback):
                 f"several parts, got {model.name!r}."
             )
         self._epochs_of(len(model.all_parts))
+        if self._devices is not None:
+            check_devices(model, self._devices)
         super().set_model(model)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -147,7 +159,8 @@ class PartSchedule(keras.callbacks.Callback):
             self.model.reset_optimizers()
             # Saved, so that a run which resumes within the phase does not reset them again.
             self._state("end_to_end", 0, 1)[0] = 1
-        self.model.train_parts(parts)
+        together = parts == self.model.all_parts
+        self.model.train_parts(parts, devices=self._devices if together else None)
 
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Notes which parts have stalled, before any callback saves the model in `on_epoch_end`."""
