@@ -35,7 +35,7 @@ def train(addresses: list[str]) -> None:
 
     for devices, callbacks in ((None, []), (workers, [Look()])):
         flow = make_flow("conditional_maf")
-        optimizer = keras.optimizers.Adam(0.01, global_clipnorm=1.0)
+        optimizer = keras.optimizers.SGD(0.05, momentum=0.9, global_clipnorm=0.5)
         flow.compile(optimizer, partition=Partition.at_steps(flow, [2]), jit_compile=False)
         callbacks.append(PartSchedule("simultaneous", 1, devices=devices))
         flow.fit(batches("conditional_maf", 20), verbose=0, callbacks=callbacks)

@@ -144,7 +144,7 @@ class Partition:
         """Returns the bytes that cross each boundary in a step: forward all, backward none.
 
         They are the state that a part hands on, one number an example for the log-likelihood so
-        far, and the condition.
+        far, and the condition; the scalars of the logs are not counted.
 
         Args:
           batch_size: number of examples.

@@ -45,7 +45,8 @@ class PartPipeline:
 
     Part k works on batch t-k in tick t. What it hands on, the state and the log-likelihood so far
     (and the condition), lies in the inbox of part k+1, on the device of that one, until the next
-    tick; nothing is handed back. So within a tick no part waits for another. As in a simultaneous
+    tick; nothing is handed back. So within a tick no part waits for another. (Each part's means, a
+    few scalars, go to the process that calls `fit`, for the logs.) As in a simultaneous
     step, a part hands on what it made of a batch before it learnt from it: when the pipeline has
     been drained, its parts have taken the very steps of simultaneous training on one device.
 
