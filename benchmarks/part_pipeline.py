@@ -19,7 +19,7 @@ from absl import app, flags
 import tfp_distill
 
 _ROWS = flags.DEFINE_integer("rows", 64, "Images in a batch.")
-_STEPS = flags.DEFINE_integer("steps", 20, "Steps of an epoch, after which the pipeline drains.")
+_STEPS = flags.DEFINE_integer("steps", 100, "Steps of an epoch, after which the pipeline drains.")
 _TURNS = flags.DEFINE_integer("turns", 7, "Epochs of each.")
 _CHANNELS = flags.DEFINE_integer("hidden_channels", 64, "Width of the conditioners.")
 DEVICES = ("CPU:0", "CPU:1")
