@@ -252,7 +252,7 @@ def test_errors_name_argument_rule_and_value(case):
 
 @pytest.mark.parametrize("mode", ["alternating", "simultaneous"])
 def test_parts_that_do_not_wait_for_each_other_have_no_cache(mode):
-    message = f"`prefix_cache` must be None unless `mode` is 'sequential', got one with '{mode}'"
+    message = f"`mode` must be sequential where `prefix_cache` is given, got '{mode}'"
     with pytest.raises(ValueError, match=message):
         PartSchedule(mode, 1, prefix_cache=PrefixCache(_rows()))
 

@@ -232,9 +232,13 @@ class Flow(PartwiseModel):
         for part in range(min(parts) if is_input else 0, max(parts) + 1):
             handed = self.run_part(part, Segment(*map(tf.stop_gradient, handed)), condition)
             if part in parts:
-                log_prob = handed.log_prob + standard_normal_log_prob(_flat(handed.state))
-                losses[part] = {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
+                losses[part] = self.part_losses(handed)
         return losses
+
+    def part_losses(self, handed: Segment) -> dict[str, tf.Tensor]:
+        """Returns what a part minimises, of what it hands on; see `part_objectives`."""
+        log_prob = handed.log_prob + standard_normal_log_prob(_flat(handed.state))
+        return {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
 
     def part_input(self, part: int, x: Any, condition: Any = None) -> Segment:
         """Returns what a part of the partition receives: the state, and the log-likelihood so far.
@@ -256,6 +260,14 @@ class Flow(PartwiseModel):
         first = steps.first_step if part else 0  # The data are standardised in the first part.
         own = self._bijector.segment(first, steps.last_step, handed.state, condition)
         return Segment(own.state, handed.log_prob + own.log_prob)
+
+    def part_variables(self, part: int) -> list[keras.Variable]:
+        """Returns all variables that a part of the partition reads, the fixed ones too."""
+        steps = self.partition.parts[part]
+        layers = self._bijector.layers_of(steps.first_step if part else 0, steps.last_step)
+        if self._bijector.condition_bijector is not None:
+            layers += self._bijector.condition_bijector.keras_layers
+        return [weight for layer in layers for weight in layer.weights]
 
     def evaluation_losses(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom

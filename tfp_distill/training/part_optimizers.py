@@ -1,14 +1,15 @@
-"""One optimiser a part: how they are made, started anew and finished."""
+"""One optimiser a part: how they are made, copied and started anew."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
 from tfp_distill.training.partition import Partition
 
-__all__ = ["optimizers_of_parts", "reset_optimizer"]
+__all__ = ["check_gradients", "clone_optimizer", "optimizers_of_parts", "reset_optimizer"]
 
 Optimizer = keras.optimizers.Optimizer
 
@@ -53,6 +54,33 @@ def reset_optimizer(optimizer: Optimizer, weights: Sequence[keras.Variable]) -> 
     new.build(weights)
     for variable, value in zip(optimizer.variables, new.variables, strict=True):
         variable.assign(value.numpy())
+
+
+def clone_optimizer(
+    optimizer: Optimizer, weights: Sequence[keras.Variable], copies: Sequence[keras.Variable]
+) -> Optimizer:
+    """Returns a new optimiser of the same kind, built for copies of the weights."""
+    new = _clone(optimizer)
+    # Not in the configuration.
+    excluded = [copy for w, copy in zip(weights, copies, strict=True) if not _decays(optimizer, w)]
+    new.exclude_from_weight_decay(var_list=excluded)
+    new.build(copies)
+    return new
+
+
+def check_gradients(
+    gradients: Sequence[tf.Tensor | None], weights: Sequence[keras.Variable]
+) -> None:
+    """Raises `ValueError` if a weight has no gradient."""
+    for weight, gradient in zip(weights, gradients, strict=True):
+        if gradient is None:
+            raise ValueError(
+                f"Every trainable weight must have a gradient, got none for {weight.path!r}."
+            )
+
+
+def _decays(optimizer: Optimizer, weight: keras.Variable) -> bool:
+    return optimizer._use_weight_decay(weight)
 
 
 def _clone(optimizer: Optimizer) -> Optimizer:

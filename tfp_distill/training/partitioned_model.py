@@ -10,6 +10,7 @@ import numpy as np
 
 from tfp_distill.training.part_optimizers import optimizers_of_parts, reset_optimizer
 from tfp_distill.training.partition import Partition
+from tfp_distill.training.pipeline import check_devices
 
 __all__ = ["PartitionedModel"]
 
@@ -27,6 +28,7 @@ class PartitionedModel(keras.Model):
         self._partition: Partition | None = None
         self._active_parts: tuple[int, ...] | None = None
         self._batches: Callable[[], Iterator[Any]] | None = None
+        self._devices: tuple[str, ...] | None = None
         self._part_optimizers: list[keras.optimizers.Optimizer] = []
         self._callback_state: dict[str, np.ndarray] = {}
 
@@ -55,7 +57,11 @@ class PartitionedModel(keras.Model):
         return self._active_parts
 
     def train_parts(
-        self, parts: Sequence[int] | None, *, batches: Iterator[Any] | None = None
+        self,
+        parts: Sequence[int] | None,
+        *,
+        batches: Iterator[Any] | None = None,
+        devices: Sequence[str] | None = None,
     ) -> None:
         """Selects the parts that a running `fit` optimises from now on; it starts with all.
 
@@ -65,9 +71,12 @@ class PartitionedModel(keras.Model):
           batches: what they are trained on instead of the data that `fit` was given: a dataset's
             endless iterator of `(x,)` or `(x, condition)`, where `x` is what `part_objectives`
             takes.
+          devices: the device of each part, if all are to work at the same time, on successive
+            batches (see `PartPipeline`).
 
         Raises:
-          ValueError: if the model was not compiled with several parts, or has not these.
+          ValueError: if the model was not compiled with several parts, has not these, or they
+            cannot work on these devices.
         """
         known = self.all_parts
         if known is None:
@@ -76,7 +85,14 @@ class PartitionedModel(keras.Model):
             parts = tuple(parts)
             if not parts or parts != tuple(part for part in known if part in parts):
                 raise ValueError(f"`parts` must be rising, from 0 to {known[-1]}, got {parts}.")
-        self._active_parts = parts
+        if devices is not None:
+            if parts != known:
+                raise ValueError(f"`parts` must be all, {known}, on `devices`, got {parts}.")
+            if batches is not None:
+                raise ValueError("`batches` must be None where `devices` are, got some.")
+            check_devices(self, devices)
+            devices = tuple(devices)
+        self._active_parts, self._devices = parts, devices
         # In a function: as an attribute, Keras would save the iterator with the model.
         self._batches = None if batches is None else lambda: batches
         if self.train_function is not None:
@@ -114,7 +130,7 @@ class PartitionedModel(keras.Model):
         super().compile(optimizer=optimizers[0] if len(optimizers) == 1 else None, **kwargs)
         self._partition, self._callback_state = partition, {}
         self._part_optimizers = optimizers if len(optimizers) > 1 else []
-        self._active_parts = self.all_parts
+        self._active_parts, self._devices = self.all_parts, None
         if self.trainable_variables:
             for part, built in enumerate(self.optimizers):
                 built.build(self.part_weights(part))

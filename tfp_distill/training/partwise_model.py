@@ -9,8 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_distill.training.part_optimizers import check_gradients
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partitioned_model import PartitionedModel
+from tfp_distill.training.pipeline import PartPipeline
 from tfp_distill.training.replicas import apply_if, mean_over_replicas
 from tfp_distill.training.step_random import StepRandom
 
@@ -215,8 +217,13 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             self.initialize(*_first_batch(x, y, batch_size, self.distribute_strategy))
         # Keras's own default, True, makes it warn about every dataset.
         kwargs.setdefault("shuffle", hasattr(x, "shape"))
-        self._active_parts, self._batches = self.all_parts, None
-        history = super().fit(x, y, **kwargs)
+        self._active_parts, self._batches, self._devices = self.all_parts, None, None
+        try:
+            history = super().fit(x, y, **kwargs)
+        finally:
+            # Of a training that was interrupted: it must not overwrite what happens to the weights.
+            if isinstance(self.train_function, PartPipeline):
+                self.train_function.discard()
         self.finalize_part_weights()
         return history
 
@@ -224,12 +231,32 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Selects the step of the active losses and parts, and makes it where there is none yet."""
         if force:
             self._train_functions = {}
-        key = (self.active_losses, self.active_parts)
+        self.drain()
+        key = (self.active_losses, self.active_parts, self._devices)
         if key not in self._train_functions:
-            self._train_functions[key] = self._make_function(self.train_step)
+            self._train_functions[key] = (
+                self._make_function(self.train_step)
+                if self._devices is None
+                else PartPipeline(self, self._devices, jit_compile=self._use_xla)
+            )
         function, batches = self._train_functions[key], self._batches
         # Keras calls it with the iterator of its own data.
         self.train_function = function if batches is None else lambda _: function(batches())
+
+    def drain(self) -> None:
+        """Completes the steps that parts on devices of their own have begun, see `PartPipeline`."""
+        if isinstance(self.train_function, PartPipeline):
+            self.train_function.drain()
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Returns the values of the metrics, for which `fit` asks at the end of an epoch."""
+        self.drain()
+        return super().get_metrics_result()
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the model's own weights, which Keras does before those of its layers."""
+        self.drain()
+        super().save_own_variables(store)
 
     def make_test_function(self, force: bool = False) -> None:
         """Selects the compiled evaluation of the active losses, as `make_train_function`."""
@@ -253,17 +280,38 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         means, gradients, rows = mean_over_replicas(
             self.distribute_strategy, means, gradients, rows
         )
-        norms, taken = [], {}
+        norms, taken = {}, {}
         for prefix, parts in self._updates:
             weights = {part: self.part_weights(part) for part in parts}
             own, gradients = _split(gradients, sum(map(len, weights.values())))
-            norms.append(tf.linalg.global_norm(own))
-            finite = tf.math.is_finite(means[f"{prefix}loss"]) & tf.math.is_finite(norms[-1])
+            norms[prefix] = tf.linalg.global_norm(own)
+            finite = _is_finite(means, norms, prefix)
             for part, variables in weights.items():
                 of_part, own = _split(own, len(variables))
                 optimizer = self.optimizers[part]
                 apply_if(self.distribute_strategy, finite, optimizer, of_part, variables)
             taken[prefix] = finite
+        return self._report(means, norms, taken, rows)
+
+    def report_parts(
+        self, of_parts: Mapping[int, Mapping[str, tf.Tensor]], rows: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Counts a step that the parts took elsewhere, and returns the logs, as `train_step`.
+
+        Args:
+          of_parts: for each part the means of its losses, and `grad_norm`.
+          rows: number of rows of the batch.
+        """
+        of_parts = {part: dict(own) for part, own in of_parts.items()}
+        norms = {_prefix(part): own.pop("grad_norm") for part, own in of_parts.items()}
+        loss = tf.add_n([own["loss"] for own in of_parts.values()])
+        means = {"loss": loss, **losses_by_name(of_parts)}
+        taken = {prefix: _is_finite(means, norms, prefix) for prefix in norms}
+        return self._report(means, norms, taken, rows)
+
+    def _report(self, means, norms, taken, rows):
+        """Counts a step, taken or skipped, and accumulates its means; returns the logs."""
+        norms = list(norms.values())
         finite = tf.reduce_all(list(taken.values()))
         skipped = 1 - tf.cast(finite, tf.int32)
         self._step.value.assign_add(1)
@@ -327,11 +375,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
                 losses = {"loss": loss, **losses_by_name(of_parts)}
             means = {name: tf.reduce_mean(value) for name, value in losses.items()}
         gradients = tape.gradient(means["loss"], weights)
-        for weight, gradient in zip(variables, gradients, strict=True):
-            if gradient is None:
-                raise ValueError(
-                    f"Every trainable weight must have a gradient, got none for {weight.path!r}."
-                )
+        check_gradients(gradients, variables)
         return means, gradients
 
     def _update_metrics(self, values, rows, finite):
@@ -363,6 +407,10 @@ def losses_by_name(of_parts: Mapping[int, Mapping[str, tf.Tensor]]) -> dict[str,
         for part, losses in of_parts.items()
         for name, value in losses.items()
     }
+
+
+def _is_finite(means, norms, prefix):
+    return tf.math.is_finite(means[f"{prefix}loss"]) & tf.math.is_finite(norms[prefix])
 
 
 def _prefix(part: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partwise_model import PartwiseModel
+from tfp_distill.training.pipeline import check_devices
 from tfp_distill.training.prefix_cache import PrefixCache
 
 __all__ = ["MODES", "PartSchedule"]
@@ -47,6 +48,10 @@ class PartSchedule(keras.callbacks.Callback):
       min_delta: by how much the loss has to fall to count.
       prefix_cache: with "sequential", where what the frozen parts hand on is kept, so that they do
         not run in every epoch; it changes what noise images get, see `PrefixCache`.
+      devices: the device of each part, for "simultaneous": in epochs in which all parts train they
+        work at the same time, on successive batches, and hand on activations only (see
+        `PartPipeline`). Weights, logs and files of an epoch are those of training without
+        `devices`; within one, the weights that callbacks see are those of its begin.
 
     Raises:
       ValueError: if an argument breaks a rule.
@@ -62,6 +67,7 @@ class PartSchedule(keras.callbacks.Callback):
         patience: int | None = None,
         min_delta: float = 0.0,
         prefix_cache: PrefixCache | None = None,
+        devices: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if mode not in MODES:
@@ -78,8 +84,10 @@ class PartSchedule(keras.callbacks.Callback):
             raise ValueError(f"`min_delta` must be at least 0, got {min_delta}.")
         if prefix_cache is not None and mode != "sequential":
             raise ValueError(
-                f"`prefix_cache` must be None unless `mode` is 'sequential', got one with {mode!r}."
+                f"`mode` must be sequential where `prefix_cache` is given, got {mode!r}."
             )
+        if devices is not None and mode != "simultaneous":
+            raise ValueError(f"`mode` must be simultaneous where `devices` are, got {mode!r}.")
         self._mode = mode
         self._epochs_per_part = epochs_per_part if single else each
         self._end_to_end_epochs = end_to_end_epochs
@@ -87,6 +95,7 @@ class PartSchedule(keras.callbacks.Callback):
         self._patience = patience
         self._min_delta = min_delta
         self._prefix_cache = prefix_cache
+        self._devices = None if devices is None else tuple(devices)
         self._epoch: int | None = None
         self._validated = False
 
@@ -134,8 +143,8 @@ class PartSchedule(keras.callbacks.Callback):
         """Takes the model that is fitted.
 
         Raises:
-          ValueError: if it was not compiled with several parts, or not as many as there are epochs,
-            or if `prefix_cache` cannot serve it.
+          ValueError: if it was not compiled with several parts, or not as many as there are epochs
+            and devices, cannot be trained on these devices, or `prefix_cache` cannot serve it.
         """
         if not isinstance(model, PartwiseModel) or model.all_parts is None:
             raise ValueError(
@@ -145,6 +154,8 @@ class PartSchedule(keras.callbacks.Callback):
         self._epochs_of(len(model.all_parts))
         if self._prefix_cache is not None:
             self._prefix_cache.check(model)
+        if self._devices is not None:
+            check_devices(model, self._devices)
         super().set_model(model)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
@@ -173,7 +184,8 @@ class PartSchedule(keras.callbacks.Callback):
             self._state("end_to_end", 0, 1)[0] = 1
         cache = self._prefix_cache
         batches = None if cache is None else cache.batches(self.model, parts, epoch)
-        self.model.train_parts(parts, batches=batches)
+        devices = self._devices if parts == self.model.all_parts else None
+        self.model.train_parts(parts, batches=batches, devices=devices)
 
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Notes which parts have stalled, before any callback saves the model in `on_epoch_end`."""

@@ -1,0 +1,134 @@
+"""A part of a model on a device of its own: its weights, its optimiser and its step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_distill.bijectors import Segment
+from tfp_distill.training.part_optimizers import check_gradients, clone_optimizer
+
+__all__ = ["PlacedPart", "empty"]
+
+Tensors = tuple[tf.Tensor, ...]
+
+
+class PlacedPart:
+    """Copies of a part's weights and of its optimiser on a device, and the step taken there.
+
+    Args:
+      model: a compiled `Flow` with several parts.
+      part: number of the part.
+      device: where its variables lie and its step runs.
+      hands_on: types of what it hands on: the state, the log-likelihood so far, and the condition
+        of a conditional flow; none for the last part.
+      jit_compile: whether XLA compiles the step.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        part: int,
+        device: str,
+        hands_on: Sequence[tf.TensorSpec],
+        *,
+        jit_compile: bool,
+    ) -> None:
+        self.device = device
+        self.hands_on = tuple(hands_on)
+        self._model, self._part = model, part
+        self._weights = model.part_weights(part)
+        trainable = {id(weight) for weight in self._weights}
+        self._fixed = [v for v in model.part_variables(part) if id(v) not in trainable]
+        self._optimizer = model.optimizers[part]
+        with tf.device(device):
+            self._own_weights = [_copy(weight) for weight in self._weights]
+            self._own_fixed = [_copy(variable) for variable in self._fixed]
+            self._own_optimizer = clone_optimizer(self._optimizer, self._weights, self._own_weights)
+        self._step = self._train
+        if not model.run_eagerly:
+            self._step = tf.function(self._train, jit_compile=jit_compile)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All that lies on the device."""
+        return [*self._own_weights, *self._own_fixed, *self._own_optimizer.variables]
+
+    def take(self) -> None:
+        """Copies the model's variables to the device."""
+        _assign(self.variables, [*self._weights, *self._fixed, *self._optimizer.variables])
+
+    def give_back(self) -> None:
+        """Copies what training changed to the model."""
+        changed = [*self._own_weights, *self._own_optimizer.variables]
+        _assign([*self._weights, *self._optimizer.variables], changed)
+
+    def work(self, received: Tensors) -> tuple[Tensors, dict[str, tf.Tensor]]:
+        """Trains on what lies in the inbox, if it is not empty.
+
+        Args:
+          received: what the part before hands on; the batch, `(x,)` or `(x, condition)`, for the
+            first part. No rows mean that there is nothing to do.
+
+        Returns:
+          What the part hands on, made before it learnt; its mean losses and `grad_norm`.
+        """
+        with tf.device(self.device), tf.name_scope(f"part_{self._part}"):
+            arrived = tf.shape(received[0])[0] > 0
+            return tf.cond(arrived, lambda: self._step(received), self._rest)
+
+    def _train(self, received):
+        with tf.device(self.device):
+            weights = [tf.convert_to_tensor(weight.value) for weight in self._own_weights]
+            fixed = [tf.convert_to_tensor(variable.value) for variable in self._own_fixed]
+            own = zip([*self._weights, *self._fixed], [*weights, *fixed], strict=True)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(weights)
+                # The model's code runs as it is, on the copies instead of its own variables.
+                with keras.StatelessScope(list(own)):
+                    handed, condition = self._run(received)
+                    losses = self._model.part_losses(handed)
+                means = {name: tf.reduce_mean(value) for name, value in losses.items()}
+            gradients = tape.gradient(means["loss"], weights)
+            check_gradients(gradients, self._weights)
+            norm = tf.linalg.global_norm(gradients)
+            tf.cond(
+                tf.math.is_finite(means["loss"]) & tf.math.is_finite(norm),
+                lambda: self._own_optimizer.apply(gradients, self._own_weights),
+                lambda: None,
+            )
+            return (*handed, *condition)[: len(self.hands_on)], {**means, "grad_norm": norm}
+
+    def _run(self, received):
+        if self._part:
+            state, log_prob, *condition = received
+            handed = Segment(state, log_prob)
+        else:
+            x, *condition = received
+            handed = self._model.part_input(0, x, *condition)
+        return self._model.run_part(self._part, handed, *condition), condition
+
+    def _rest(self):
+        with tf.device(self.device):
+            names = ("loss", *self._model.active_losses, "grad_norm")
+            nothing = {name: tf.zeros([], self._model.compute_dtype) for name in names}
+            return empty(self.hands_on), nothing
+
+
+def empty(specs: Sequence[tf.TensorSpec]) -> Tensors:
+    """Returns tensors of these types without rows."""
+    return tuple(tf.zeros([0, *spec.shape[1:]], spec.dtype) for spec in specs)
+
+
+def _copy(variable):
+    return keras.Variable(
+        variable.numpy(), dtype=variable.dtype, trainable=variable.trainable, name=variable.name
+    )
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value.numpy())
