@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.data import FlowData, evaluation_batches, training_batches
+from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
 from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.evaluation import evaluation_batch_size
 from tfp_distill.flows import Flow
@@ -28,6 +28,7 @@ __all__ = [
     "fit_flow",
     "initial_rows",
     "read_record",
+    "training_rows",
 ]
 
 _RECORD = "progress.json"
@@ -74,13 +75,11 @@ def fit_flow(
     model: PartwiseModel,
     flow: Flow,
     data: FlowData,
+    rows: TrainingRows,
     *,
     directory: pathlib.Path,
     steps: int,
-    batch_size: int,
     report_steps: int,
-    seed: int,
-    random_flip: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: DistillationMonitor | None = None,
 ) -> TrainingRecord:
@@ -93,13 +92,11 @@ def fit_flow(
     Args:
       model: what is trained: the flow itself or a distiller of it.
       flow: the flow that results.
-      data: rows to train and validate on.
+      data: rows to initialise from and to validate on.
+      rows: those rows as batches to train on, see `training_rows`.
       directory: holds everything about this training; made if it does not exist.
       steps: number of training steps, a multiple of `report_steps`.
-      batch_size: rows of a batch.
       report_steps: steps between two measurements.
-      seed: seed of the batches.
-      random_flip: whether images are mirrored at random.
       callbacks: further callbacks, whose effect depends on the step alone.
       monitor: adds its figures to the measurements.
 
@@ -117,25 +114,38 @@ def fit_flow(
     else:
         if not model.initialized:
             model.initialize(*initial_rows(data))
-    batches = training_batches(
+    clock = _Clock()
+    reporter = _Reporter(flow, data, directory, record, steps, monitor, clock)
+    model.fit(
+        rows.batches(start_step=record.steps),
+        initial_epoch=record.steps // report_steps,
+        epochs=steps // report_steps,
+        steps_per_epoch=report_steps,
+        callbacks=[clock, *callbacks, reporter],
+        verbose=0,
+    )
+    return reporter.record
+
+
+def training_rows(
+    data: FlowData, batch_size: int, *, seed: int, random_flip: bool = False
+) -> TrainingRows:
+    """Returns the training data as batches.
+
+    Args:
+      data: what is trained on.
+      batch_size: rows of a batch.
+      seed: seed of the batches.
+      random_flip: whether images are mirrored at random.
+    """
+    return TrainingRows(
         data.train,
         batch_size,
         condition=data.train_condition,
         seed=seed,
-        start_step=record.steps,
         pixel_format=data.pixel_format,
         random_flip=random_flip,
     )
-    reporter = _Reporter(flow, data, directory, record, steps, monitor)
-    model.fit(
-        batches,
-        initial_epoch=record.steps // report_steps,
-        epochs=steps // report_steps,
-        steps_per_epoch=report_steps,
-        callbacks=[*callbacks, reporter],
-        verbose=0,
-    )
-    return reporter.record
 
 
 def initial_rows(data: FlowData) -> tuple[np.ndarray, np.ndarray | None]:
@@ -159,10 +169,17 @@ def execution_steps(report_steps: int) -> int:
     return max(n for n in range(1, _LARGEST_EXECUTION + 1) if report_steps % n == 0)
 
 
+class _Clock(keras.callbacks.Callback):
+    """Notes when an epoch begins, before other callbacks prepare it."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.perf_counter()
+
+
 class _Reporter(keras.callbacks.Callback):
     """Validates, prints, and saves flow, state and record at the end of each epoch."""
 
-    def __init__(self, flow, data, directory, record, steps, monitor):
+    def __init__(self, flow, data, directory, record, steps, monitor, clock):
         super().__init__()
         self.record = record
         self._flow = flow
@@ -174,18 +191,15 @@ class _Reporter(keras.callbacks.Callback):
         self._validation = evaluation_batches(rows, batch_size, condition=condition)
         self._pixel_format, self._event_shape = data.pixel_format, data.event_shape
         self._log_prob = tf.function(flow.log_prob, reduce_retracing=True)
-        self._began = 0.0
+        self._clock = clock
 
     def set_model(self, model):
         super().set_model(model)
         if self._monitor is not None:
             self._monitor.set_model(model)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._began = time.perf_counter()
-
     def on_epoch_end(self, epoch, logs=None):
-        seconds = self.record.seconds + time.perf_counter() - self._began
+        seconds = self.record.seconds + time.perf_counter() - self._clock.began
         logs = {name: float(value) for name, value in logs.items()}
         with averaged_weights(self.model):
             logs["val_nll"] = self._validation_nll()

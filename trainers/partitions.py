@@ -6,8 +6,9 @@ import json
 import pathlib
 from typing import Any
 
+from tfp_distill.data import TrainingRows
 from tfp_distill.flows import Flow, FlowConfig
-from tfp_distill.training import Partition, PartSchedule
+from tfp_distill.training import Partition, PartSchedule, PrefixCache
 
 from .partition_names import END_TO_END, PartitionName, split_model_name
 from .recipe import METHODS, Recipe
@@ -35,7 +36,8 @@ def sorted_names(path: pathlib.Path) -> tuple[str, ...]:
     for directory in path.glob("*/"):
         if found := split_model_name(directory.name, METHODS):
             method, partition = found
-            order[directory.name] = (METHODS.index(method), partition)
+            whole = partition.kind == END_TO_END
+            order[directory.name] = (METHODS.index(method), not whole, partition)
     names = sorted(order, key=order.__getitem__)
     return tuple(name for name in names if (path / name / "flow.keras").is_file())
 
@@ -93,12 +95,17 @@ def epochs_of_parts(recipe: Recipe, num_parts: int) -> tuple[tuple[int, ...], in
     return tuple(each + (part < more) for part in range(num_parts)), end_to_end
 
 
-def part_schedule(recipe: Recipe, num_parts: int) -> PartSchedule:
-    """Returns the turns of the parts of a recipe."""
+def part_schedule(recipe: Recipe, num_parts: int, rows: TrainingRows) -> PartSchedule:
+    """Returns the turns of the parts of a recipe, which is trained on these rows."""
     in_parts, end_to_end = epochs_of_parts(recipe, num_parts)
+    cache = None
+    if recipe.prefix_cache_gib:
+        cache = PrefixCache(rows, max_bytes=int(recipe.prefix_cache_gib * 2**30))
     return PartSchedule(
         recipe.part_mode,
         in_parts,
         end_to_end_epochs=end_to_end,
         fresh_optimizers=recipe.fresh_optimizers,
+        prefix_cache=cache,
+        devices=recipe.devices or None,
     )

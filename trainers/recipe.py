@@ -97,6 +97,12 @@ class Recipe:
     )
     part_balance: str = _field("steps", "What across_blocks shares: steps, parameters or cost.")
     part_mode: str = _field("alternating", "sequential, alternating or simultaneous.")
+    prefix_cache_gib: float = _field(
+        0.0, "GiB to keep what frozen parts hand on in, with sequential; 0: they run every time."
+    )
+    devices: tuple[str, ...] = _field(
+        (), "The device of each part, with simultaneous: they then work at the same time."
+    )
     part_learning_rate: float = _field(0.0, "Peak learning rate of parts; 0: that of students.")
     end_to_end_fraction: float = _field(
         1 / 3, "Part of the training of a divided student that is end to end, at its end."
@@ -183,7 +189,8 @@ class Recipe:
     def _check_parts(self) -> None:
         is_legal = 0 <= self.end_to_end_fraction < 1
         self._check("end_to_end_fraction", "at least 0 and less than 1", is_legal)
-        self._check("part_learning_rate", "at least 0", self.part_learning_rate >= 0)
+        for name in ("part_learning_rate", "prefix_cache_gib"):
+            self._check(name, "at least 0", getattr(self, name) >= 0)
         choices = {"part_mode": MODES, "part_balance": BALANCES}
         for name, values in choices.items():
             self._check(name, f"one of {', '.join(values)}", getattr(self, name) in values)
@@ -194,9 +201,19 @@ class Recipe:
             "a number of parts N of at least 2",
             bool(parsed) and None not in parsed and len(set(parsed)) == len(parsed),
         )
+        is_legal = not self.prefix_cache_gib or self.part_mode == "sequential"
+        self._check("prefix_cache_gib", "0 unless `part_mode` is sequential", is_legal)
+        is_legal = not self.devices or self.part_mode == "simultaneous"
+        self._check("devices", "empty unless `part_mode` is simultaneous", is_legal)
+        numbers = {name.num_parts for name in parsed} - {1}
+        rule = "one for each part of all `partitions`"
+        self._check("devices", rule, not self.devices or numbers <= {len(self.devices)})
         num_parts = max(name.num_parts for name in parsed)
         if num_parts == 1:
             return
+        if self.prefix_cache_gib or self.devices:
+            rule = "only student where parts have a cache or devices"
+            self._check("students", rule, self.students == ("student",))
         rule = f"end_to_end where `students` are not of {', '.join(_METHODS_OF_PARTS)}"
         self._check("partitions", rule, set(self.students) <= set(_METHODS_OF_PARTS))
         epochs = self.training_steps("student") // self.report_steps

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
+from tfp_distill.data import TrainingRows
 from tfp_distill.distillation import (
     DistillationMonitor,
     FlowDistiller,
@@ -19,7 +20,14 @@ from tfp_distill.export import export_flow
 from tfp_distill.flows import Flow
 from tfp_distill.training import PartwiseModel
 
-from .fitting import execution_steps, first_rows, fit_flow, initial_rows, read_record
+from .fitting import (
+    execution_steps,
+    first_rows,
+    fit_flow,
+    initial_rows,
+    read_record,
+    training_rows,
+)
 from .partition_names import END_TO_END
 from .partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
 from .recipe import Recipe
@@ -48,7 +56,7 @@ def train_teacher(run: RunDirectory) -> None:
         jit_compile=recipe.jit_compile,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
-    _fit(flow, flow, run, "teacher", steps)
+    _fit(flow, flow, run, _rows(run), "teacher", steps)
 
 
 def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -> None:
@@ -65,7 +73,7 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
     recipe = run.recipe
     name = model_name(method, partition)
     steps = recipe.training_steps("student")
-    student = _new_flow(run, "student", name)
+    student, rows = _new_flow(run, "student", name), _rows(run)
     model: PartwiseModel = student
     callbacks, monitor = [], None
     if losses := recipe.losses(method):
@@ -91,14 +99,14 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
             _optimizer(recipe, rate, (epochs + end_to_end) * recipe.report_steps)
             for epochs in in_parts
         ]
-        callbacks = [part_schedule(recipe, len(divided.parts)), *callbacks]
+        callbacks = [part_schedule(recipe, len(divided.parts), rows), *callbacks]
     model.compile(
         optimizers,
         partition=divided,
         jit_compile=recipe.jit_compile,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
-    _fit(model, student, run, name, steps, callbacks, monitor)
+    _fit(model, student, run, rows, name, steps, callbacks, monitor)
 
 
 def train_students(run: RunDirectory) -> None:
@@ -142,26 +150,31 @@ def _fit(
     model: PartwiseModel,
     flow: Flow,
     run: RunDirectory,
+    rows: TrainingRows,
     name: str,
     steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: DistillationMonitor | None = None,
 ) -> None:
-    recipe = run.recipe
     if run.data.pixel_format:
         callbacks = [*callbacks, SampleGrid(run.model_directory(name) / "pictures")]
     fit_flow(
         model,
         flow,
         run.data,
+        rows,
         directory=run.model_directory(name),
         steps=steps,
-        batch_size=recipe.batch_size,
-        report_steps=recipe.report_steps,
-        seed=recipe.seed,
-        random_flip=recipe.random_flip,
+        report_steps=run.recipe.report_steps,
         callbacks=callbacks,
         monitor=monitor,
+    )
+
+
+def _rows(run: RunDirectory) -> TrainingRows:
+    recipe = run.recipe
+    return training_rows(
+        run.data, recipe.batch_size, seed=recipe.seed, random_flip=recipe.random_flip
     )
 
 

@@ -19,7 +19,7 @@ from tfp_distill.distillation import (
     SynthesizedLossGate,
 )
 from trainers import fitting
-from trainers.fitting import execution_steps, fit_flow, read_record
+from trainers.fitting import execution_steps, fit_flow, read_record, training_rows
 
 DIMS, STEPS, REPORT_STEPS = 3, 8, 2
 
@@ -68,11 +68,10 @@ def _fit(make, directory, interrupt_at=None):
             model,
             flow,
             _data(),
+            training_rows(_data(), 32, seed=1),
             directory=directory,
             steps=STEPS,
-            batch_size=32,
             report_steps=REPORT_STEPS,
-            seed=1,
             callbacks=[*callbacks, *interrupt],
             monitor=monitor,
         )

@@ -15,7 +15,7 @@ from trainers.recipe import METHODS
 
 TINY = (
     "--data=digits",
-    *("--student_levels=2", "--student_depth=2", "--student_width=4"),
+    *("--student_levels=1", "--student_depth=3", "--student_width=4"),
     *("--student_training_steps=6", "--report_steps=2", "--batch_size=16", "--nojit_compile"),
 )
 
@@ -64,8 +64,10 @@ def test_students_in_parts_are_models_as_all_others(job, tmp_path):
 
 def test_parts_are_distilled(tmp_path):
     flags = (
-        *("--teacher_levels=2", "--teacher_depth=2", "--teacher_width=4"),
+        *("--student_levels=2", "--student_depth=1"),
+        *("--teacher_levels=2", "--teacher_depth=1", "--teacher_width=4"),
         *("--teacher_training_steps=2", "--students=ilkd", "--partitions=by_block_2"),
+        "--fade_out=0",
     )
     run(train_parts, tmp_path / "run", *TINY, *flags)
     rows = read_record(tmp_path / "run" / "ilkd_by_block_2").history
@@ -75,8 +77,8 @@ def test_parts_are_distilled(tmp_path):
 
 def test_parts_that_the_flow_does_not_have_are_refused_before_any_work(tmp_path):
     for partition, message in (
-        ("by_block_3", "`num_parts` must be an integer from 1 to 2"),
-        ("at_steps_4", "`boundaries` must be rising steps from 1 to 3"),
+        ("by_block_2", "`num_parts` must be an integer from 1 to 1"),
+        ("at_steps_3", "`boundaries` must be rising steps from 1 to 2"),
     ):
         with pytest.raises(app.UsageError, match=message):
             run(train_parts, tmp_path / "run", *TINY, f"--partitions={partition}")

@@ -144,10 +144,15 @@ class PartitionedModel(keras.Model):
             "partition": serialize(self._partition),
         }
 
-    def finalize_part_weights(self) -> None:
-        """Ends a training as Keras does with a single optimiser: averages become the weights."""
+    def finalize_part_weights(self, parts: Sequence[int] | None = None) -> None:
+        """Ends a training as Keras does with a single optimiser: averages become the weights.
+
+        Args:
+          parts: the parts whose training ends; None for all.
+        """
         for part, optimizer in enumerate(self._part_optimizers):
-            if int(optimizer.iterations.numpy()):  # Before its first step, it has no average.
+            # Before its first step, an optimiser has no average.
+            if (parts is None or part in parts) and int(optimizer.iterations.numpy()):
                 optimizer.finalize_variable_values(self.part_weights(part))
 
     @property

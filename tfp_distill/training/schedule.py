@@ -178,6 +178,10 @@ class PartSchedule(keras.callbacks.Callback):
         parts = self._phase(epoch)
         if parts == ():
             raise ValueError(f"`initial_epoch` must be within the schedule, got {epoch}.")
+        former = self._phase(epoch - 1) if epoch else parts
+        if former != parts:
+            # What comes now is trained on what remains of the parts, which are their averages.
+            self.model.finalize_part_weights(former)
         if parts is None and self._fresh_optimizers and not self._state("end_to_end", 0, 1)[0]:
             self.model.reset_optimizers()
             # Saved, so that a run which resumes within the phase does not reset them again.
