@@ -115,6 +115,6 @@ def _limits(curves: Sequence[np.ndarray]) -> tuple[float, float]:
     late = late if len(late) else everything
     low, high, middle = everything.min(), late.max(), np.median(late)
     if middle > low:  # A training that diverged must not press the others together.
-        high = min(high, low + 10 * (middle - low))
+        high = min(high, low + 5 * (middle - low))
     margin = 0.06 * (high - low) or 0.5
     return low - margin, high + margin
