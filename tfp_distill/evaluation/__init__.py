@@ -17,6 +17,14 @@ from tfp_distill.evaluation.likelihood import (
     round_trip_error,
 )
 from tfp_distill.evaluation.mosaic import mosaic
+from tfp_distill.evaluation.part_curves import part_curves
+from tfp_distill.evaluation.part_history import (
+    EpochRecord,
+    PartHistory,
+    PhaseSummary,
+    phase_summaries,
+)
+from tfp_distill.evaluation.part_tables import phase_table, training_table
 from tfp_distill.evaluation.pictures import (
     interpolations,
     nearest_training_images,
@@ -35,17 +43,22 @@ from tfp_distill.evaluation.results import (
 )
 from tfp_distill.evaluation.speed import Speed, measure_speed
 from tfp_distill.evaluation.table import format_table
+from tfp_distill.evaluation.text_table import Table
 from tfp_distill.pixels import bits_per_dim
 
 __all__ = [
+    "EpochRecord",
     "FeatureExtractor",
     "FeatureStatistics",
     "FrechetDistance",
     "LearningCurve",
     "Likelihood",
+    "PartHistory",
+    "PhaseSummary",
     "Result",
     "SampleGrid",
     "Speed",
+    "Table",
     "bits_per_dim",
     "check_comparable",
     "evaluate_flow",
@@ -63,6 +76,9 @@ __all__ = [
     "mosaic",
     "nearest_training_images",
     "pairwise",
+    "part_curves",
+    "phase_summaries",
+    "phase_table",
     "read_results_json",
     "reconstructions",
     "reference_statistics",
@@ -70,6 +86,7 @@ __all__ = [
     "sample_grid",
     "sampled_images",
     "temperature_sweep",
+    "training_table",
     "write_report",
     "write_results_json",
 ]

@@ -12,7 +12,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tfp_distill.evaluation.results import Result, write_text
-from tfp_distill.evaluation.table import explain_table, table_rows
+from tfp_distill.evaluation.table import results_table
+from tfp_distill.evaluation.text_table import Table
 
 __all__ = ["write_report"]
 
@@ -29,10 +30,12 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem; text-align: right; border-bottom: 1px solid #ddd;
          white-space: nowrap; }
 th { font-weight: 600; vertical-align: bottom; border-bottom-color: #888; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th.words, td.words { text-align: left; }
+th:first-child, td:first-child { padding-left: 0; }
 .settings th, .settings td { text-align: left; border-bottom: 0; vertical-align: top;
                              padding: .1rem 1.5rem .1rem 0; white-space: normal; }
-.settings td { font-family: ui-monospace, monospace; font-size: .9em; overflow-wrap: anywhere; }
+.settings td { font-family: ui-monospace, monospace; font-size: .9em; overflow-wrap: anywhere;
+               white-space: pre-wrap; }
 .note { color: #555; font-size: .9em; }
 img { max-width: 100%; height: auto; display: block; }
 """
@@ -45,26 +48,22 @@ def write_report(
     title: str,
     settings: Mapping[str, Any],
     figures: Mapping[str, Figure],
+    tables: Mapping[str, Table] | None = None,
 ) -> None:
     """Writes a report that is one HTML file: no script, and nothing that is loaded from elsewhere.
 
     Args:
       path: the file; it is replaced when the new one is complete.
-      results: the rows of the table.
+      results: the rows of the table of results; there is none where they are empty.
       title: the heading.
       settings: what was run, shown in this order: command, data set, rows, seed and so on.
       figures: the figures by heading, shown in this order.
+      tables: further tables by heading, shown in this order behind the results.
     """
-    header, *rows = table_rows(results)
+    tables = {**({"Results": results_table(results)} if results else {}), **(tables or {})}
     sections = [
         f"<h1>{_escape(title)}</h1>",
-        "<h2>Results</h2>",
-        '<div class="scroll"><table>',
-        f"<thead>{_row(header, 'th')}</thead>",
-        "<tbody>",
-        *(_row(row, "td") for row in rows),
-        "</tbody></table></div>",
-        f'<p class="note">{_escape(explain_table(results))}</p>',
+        *(line for heading, table in tables.items() for line in _table(heading, table)),
         "<h2>What was run</h2>",
         '<table class="settings">',
         *(
@@ -85,8 +84,24 @@ def write_report(
     )
 
 
-def _row(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{_escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _table(heading: str, table: Table) -> list[str]:
+    return [
+        f"<h2>{_escape(heading)}</h2>",
+        '<div class="scroll"><table>',
+        f"<thead>{_row(table.header, 'th', table.text_columns)}</thead>",
+        "<tbody>",
+        *(_row(row, "td", table.text_columns) for row in table.rows),
+        "</tbody></table></div>",
+        f'<p class="note">{_escape(table.note)}</p>',
+    ]
+
+
+def _row(cells: Sequence[str], tag: str, text_columns: int) -> str:
+    classes = [' class="words"' if index < text_columns else "" for index in range(len(cells))]
+    pairs = zip(cells, classes, strict=True)
+    return (
+        "<tr>" + "".join(f"<{tag}{kind}>{_escape(cell)}</{tag}>" for cell, kind in pairs) + "</tr>"
+    )
 
 
 def _image(figure: Figure, description: str) -> str:

@@ -23,6 +23,7 @@ FAINT = "#666666"
 # From the palette of Okabe and Ito, which readers with impaired colour vision can tell apart.
 _KNOWN = {
     "teacher": "#1a1a1a",
+    "end_to_end": "#1a1a1a",
     "student": "#E69F00",
     "lkd": "#56B4E9",
     "ilkd": "#009E73",
@@ -93,5 +94,13 @@ def label_at_right(
             fontsize=9,
             va="center",
             annotation_clip=False,
-            arrowprops=dict(arrowstyle="-", color=colours[i], lw=0.6, ls=":", shrinkA=0, shrinkB=2),
+            arrowprops=dict(
+                arrowstyle="-",
+                color=colours[i],
+                lw=0.6,
+                ls=":",
+                shrinkA=0,
+                shrinkB=2,
+                relpos=(0, 0.5),
+            ),
         )

@@ -6,10 +6,10 @@ import functools
 from collections.abc import Sequence
 
 from tfp_distill.evaluation.results import Result, gap_closed
+from tfp_distill.evaluation.text_table import UNDEFINED, Table, format_duration
 
-__all__ = ["explain_table", "format_table", "table_rows"]
+__all__ = ["format_table", "results_table"]
 
-_UNDEFINED = "—"
 _NATS = (
     "Test nats are mean log-likelihoods of the test data, per example, ± two standard errors; "
     "higher is better. "
@@ -37,21 +37,11 @@ def format_table(results: Sequence[Result]) -> str:
     Args:
       results: one row each, in this order. The gap closed needs "teacher" and "student".
     """
-    rows = table_rows(results)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        first, *rest = (
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *rest]).rstrip())
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join([*lines, *_batch_sizes(results)])
+    return "\n".join([str(results_table(results)), *_batch_sizes(results)])
 
 
-def table_rows(results: Sequence[Result]) -> list[list[str]]:
-    """Returns the header and one row of cells per result."""
+def results_table(results: Sequence[Result]) -> Table:
+    """Returns a row per result, with a note on what the columns mean."""
     columns = {
         "model": lambda r: r.name,
         _likelihood_name(results): lambda r: _likelihood(r),
@@ -60,17 +50,18 @@ def table_rows(results: Sequence[Result]) -> list[list[str]]:
             f"FD {name}": functools.partial(_frechet, results, name) for name in _distances(results)
         },
         "parameters": lambda r: f"{r.parameters:,}",
-        "to latent": lambda r: _duration(r.speed.to_latent_seconds),
-        "to data": lambda r: _duration(r.speed.to_data_seconds),
+        "to latent": lambda r: format_duration(r.speed.to_latent_seconds),
+        "to data": lambda r: format_duration(r.speed.to_data_seconds),
         "round trip": lambda r: f"{r.round_trip_error:.0e}",
         "steps": lambda r: f"{r.training_steps:,}",
-        "training": lambda r: _duration(r.training_seconds),
+        "training": lambda r: format_duration(r.training_seconds),
         "skipped": lambda r: f"{r.skipped_steps:,}",
     }
-    return [list(columns), *([cell(r) for cell in columns.values()] for r in results)]
+    rows = [[cell(r) for cell in columns.values()] for r in results]
+    return Table(list(columns), rows, note=_explanation(results))
 
 
-def explain_table(results: Sequence[Result]) -> str:
+def _explanation(results: Sequence[Result]) -> str:
     """Returns what the columns mean, in sentences."""
     text = _BITS if _are_images(results) else _NATS
     for name in _distances(results)[:1]:
@@ -103,7 +94,7 @@ def _distances(results: Sequence[Result]) -> list[str]:
 
 def _frechet(results: Sequence[Result], name: str, result: Result) -> str:
     if name not in result.frechet:
-        return _UNDEFINED
+        return UNDEFINED
     text = f"{result.frechet[name].value:.2f}"
     closed = gap_closed(results, result.name, frechet=name)
     return text if closed is None else f"{text} ({_percent(closed)})"
@@ -121,13 +112,4 @@ def _likelihood(result: Result) -> str:
 
 
 def _percent(part: float | None) -> str:
-    return _UNDEFINED if part is None else f"{100 * part:.0f} %"
-
-
-def _duration(seconds: float) -> str:
-    """Returns a time with a unit that suits it."""
-    if seconds < 1:
-        return f"{1e3 * seconds:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return UNDEFINED if part is None else f"{100 * part:.0f} %"

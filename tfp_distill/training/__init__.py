@@ -1,6 +1,7 @@
 """Training: the one train_step, and the callbacks of `fit`."""
 
 from tfp_distill.training.averaging import averaged_weights
+from tfp_distill.training.memory import PeakMemory
 from tfp_distill.training.partition import BALANCES, Part, Partition
 from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
 from tfp_distill.training.prefix_cache import PrefixCache
@@ -14,6 +15,7 @@ __all__ = [
     "PartSchedule",
     "Partition",
     "PartwiseModel",
+    "PeakMemory",
     "PrefixCache",
     "StepRandom",
     "averaged_weights",
