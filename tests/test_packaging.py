@@ -85,7 +85,7 @@ for script in found.entry_points.select(group="console_scripts"):
     assert callable(script.load())
     print(script.name)
 """
-    stages = ("", "-distill", "-evaluate", "-export", "-sample", "-train")
+    stages = ("", "-distill", "-evaluate", "-export", "-sample", "-train", "-train-parts")
     assert sorted(_python(code, unpacked).split()) == [f"tfp-distill{stage}" for stage in stages]
 
 

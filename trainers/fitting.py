@@ -19,7 +19,7 @@ from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
 from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.evaluation import evaluation_batch_size
 from tfp_distill.flows import Flow
-from tfp_distill.training import PartwiseModel, averaged_weights
+from tfp_distill.training import PartwiseModel, PeakMemory, averaged_weights
 
 __all__ = [
     "TrainingRecord",
@@ -114,14 +114,14 @@ def fit_flow(
     else:
         if not model.initialized:
             model.initialize(*initial_rows(data))
-    clock = _Clock()
-    reporter = _Reporter(flow, data, directory, record, steps, monitor, clock)
+    meter = _Meter()
+    reporter = _Reporter(flow, data, directory, record, steps, monitor, meter)
     model.fit(
         rows.batches(start_step=record.steps),
         initial_epoch=record.steps // report_steps,
         epochs=steps // report_steps,
         steps_per_epoch=report_steps,
-        callbacks=[clock, *callbacks, reporter],
+        callbacks=[meter, *callbacks, reporter],
         verbose=0,
     )
     return reporter.record
@@ -169,17 +169,29 @@ def execution_steps(report_steps: int) -> int:
     return max(n for n in range(1, _LARGEST_EXECUTION + 1) if report_steps % n == 0)
 
 
-class _Clock(keras.callbacks.Callback):
-    """Notes when an epoch begins, before other callbacks prepare it."""
+class _Meter(keras.callbacks.Callback):
+    """Measures time and memory from the begin of an epoch on, before other callbacks prepare it."""
+
+    def __init__(self):
+        super().__init__()
+        self._memory = PeakMemory()
+        self._began = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.began = time.perf_counter()
+        self._memory.reset()
+        self._began = time.perf_counter()
+
+    def read(self):
+        """Returns seconds, and the peak of memory by name where it is known."""
+        peak = self._memory.read()
+        memory = {} if peak is None else {"peak_bytes": peak}
+        return time.perf_counter() - self._began, memory
 
 
 class _Reporter(keras.callbacks.Callback):
     """Validates, prints, and saves flow, state and record at the end of each epoch."""
 
-    def __init__(self, flow, data, directory, record, steps, monitor, clock):
+    def __init__(self, flow, data, directory, record, steps, monitor, meter):
         super().__init__()
         self.record = record
         self._flow = flow
@@ -191,7 +203,7 @@ class _Reporter(keras.callbacks.Callback):
         self._validation = evaluation_batches(rows, batch_size, condition=condition)
         self._pixel_format, self._event_shape = data.pixel_format, data.event_shape
         self._log_prob = tf.function(flow.log_prob, reduce_retracing=True)
-        self._clock = clock
+        self._meter = meter
 
     def set_model(self, model):
         super().set_model(model)
@@ -199,7 +211,8 @@ class _Reporter(keras.callbacks.Callback):
             self._monitor.set_model(model)
 
     def on_epoch_end(self, epoch, logs=None):
-        seconds = self.record.seconds + time.perf_counter() - self._clock.began
+        own_seconds, memory = self._meter.read()
+        seconds = self.record.seconds + own_seconds
         logs = {name: float(value) for name, value in logs.items()}
         with averaged_weights(self.model):
             logs["val_nll"] = self._validation_nll()
@@ -211,7 +224,7 @@ class _Reporter(keras.callbacks.Callback):
             if logs["val_nll"] < self.record.best_val_nll:
                 self._flow.save(self._directory / "flow.keras")
         steps = self.model.step
-        row = {"step": steps, "seconds": seconds, **logs}
+        row = {"step": steps, "seconds": seconds, **memory, **logs}
         if self.model.all_parts:
             row["parts"] = self.model.active_parts
         checkpoint = f"checkpoint_{steps}.weights.h5"

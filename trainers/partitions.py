@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 from typing import Any
 
 from tfp_distill.data import TrainingRows
+from tfp_distill.evaluation import EpochRecord, PartHistory
 from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.training import Partition, PartSchedule, PrefixCache
 
+from .fitting import TrainingRecord
 from .partition_names import END_TO_END, PartitionName, split_model_name
 from .recipe import METHODS, Recipe
 
@@ -17,6 +20,7 @@ __all__ = [
     "check_partitions",
     "epochs_of_parts",
     "model_name",
+    "part_history",
     "part_schedule",
     "partition_of_run",
     "sorted_names",
@@ -63,9 +67,8 @@ def partition_of_run(
     """
     if name == END_TO_END:
         return None
-    if (directory / _ENDS).is_file():
-        ends = json.loads((directory / _ENDS).read_text(encoding="utf-8"))
-        return Partition.at_steps(flow, ends[:-1])
+    if recorded := _recorded_partition(flow, directory):
+        return recorded
     partition = _partition(flow, name, recipe.part_balance)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / _ENDS).write_text(json.dumps(partition.ends) + "\n", encoding="utf-8")
@@ -109,3 +112,43 @@ def part_schedule(recipe: Recipe, num_parts: int, rows: TrainingRows) -> PartSch
         prefix_cache=cache,
         devices=recipe.devices or None,
     )
+
+
+def part_history(
+    flow: Flow, record: TrainingRecord, directory: pathlib.Path, batch_size: int
+) -> PartHistory:
+    """Returns what a training took and reached, epoch by epoch.
+
+    Args:
+      flow: the flow that was trained.
+      record: its record.
+      directory: its directory.
+      batch_size: rows of a batch.
+    """
+    figure = "bits_per_dim" if flow.config.pixel_format else "nll"
+    epochs, step, seconds = [], 0, 0.0
+    for row in record.history:
+        parts = row.get("parts")
+        prefix = f"part_{parts[-1]}_" if parts else ""
+        epochs.append(
+            EpochRecord(
+                parts=parts,
+                steps=row["step"] - step,
+                seconds=row["seconds"] - seconds,
+                train=row.get(f"{prefix}{figure}", math.nan),
+                validation=row[f"val_{figure}"],
+                peak_bytes=row.get("peak_bytes"),
+            )
+        )
+        step, seconds = row["step"], row["seconds"]
+    partition, handed = _recorded_partition(flow, directory), ()
+    if partition is not None:
+        handed = partition.bytes_handed(batch_size, condition_dims=flow.config.condition_dims)
+    return PartHistory(epochs, handed)
+
+
+def _recorded_partition(flow: Flow, directory: pathlib.Path) -> Partition | None:
+    if not (directory / _ENDS).is_file():
+        return None
+    ends = json.loads((directory / _ENDS).read_text(encoding="utf-8"))
+    return Partition.at_steps(flow, ends[:-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -21,17 +21,22 @@ from tfp_distill.evaluation import (
     marginals,
     nearest_training_images,
     pairwise,
+    part_curves,
+    phase_table,
     reconstructions,
     reference_statistics,
     sample_grid,
     sampled_images,
     temperature_sweep,
+    training_table,
     write_report,
     write_results_json,
 )
 from tfp_distill.flows import Flow
 
 from .fitting import read_record
+from .partition_names import END_TO_END
+from .partitions import part_history
 from .run_directory import RunDirectory
 
 __all__ = ["evaluate"]
@@ -50,7 +55,7 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
     """
     data, recipe = run.data, run.recipe
     flows = {name: run.load_flow(name) for name in run.trained()}
-    results, curves = [], {}
+    results, curves, histories = [], {}, {}
     for name, flow in flows.items():
         print(f"{name}: is evaluated", flush=True)
         record = read_record(run.model_directory(name))
@@ -71,19 +76,37 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
         if record.history:
             columns = ([row[k] for row in record.history] for k in ("step", "seconds", "val_nll"))
             curves[name] = LearningCurve(*columns)
+            directory = run.model_directory(name)
+            histories[name] = part_history(flow, record, directory, recipe.batch_size)
     settings = _settings(run, command)
-    draw = _draw_images if data.pixel_format else _draw_rows
-    figures = {"Learning curves on validation data": learning_curves(curves), **draw(run, flows)}
+    figures = {"Learning curves on validation data": learning_curves(curves)}
+    tables = {}
+    if any(history.num_parts > 1 for history in histories.values()):
+        unit, test = _part_figures(results)
+        histories = {END_TO_END if n == "student" else n: h for n, h in histories.items()}
+        tables["In parts, beside end to end"] = training_table(histories, test, unit=unit)
+        tables["Phases and parts"] = phase_table(histories, unit=unit)
+        figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
+    figures |= (_draw_images if data.pixel_format else _draw_rows)(run, flows)
     write_results_json(run.path / "results.json", results, settings=settings)
     write_report(
         run.path / "report.html",
         results,
-        title=f"Distilling a normalizing flow on {data.name}",
+        title=f"Normalizing flows of {data.name}",
         settings=settings,
         figures=figures,
+        tables=tables,
     )
-    print(format_table(results), flush=True)
+    print("\n\n".join([format_table(results), *map(str, tables.values())]), flush=True)
     return results
+
+
+def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:
+    """Returns the unit of the figures of trainings in parts, and those of the test data by name."""
+    names = {r.name: END_TO_END if r.name == "student" else r.name for r in results}
+    if all(r.bits_per_dim is not None for r in results):
+        return "bits per dimension", {names[r.name]: r.bits_per_dim for r in results}
+    return "nats per example", {names[r.name]: -r.likelihood.mean for r in results}
 
 
 def _settings(run: RunDirectory, command: str) -> dict[str, str]:

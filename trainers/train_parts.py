@@ -1,8 +1,7 @@
 r"""Trains students in gradient-isolated parts, beside end to end, and reports both.
 
     tfp-distill-train-parts --flagfile=flags/digits_parts.flags --run_dir=runs/digits_parts
-    python -m trainers.train_parts --flagfile=flags/cifar10_parts_across_blocks_2.flags \
-        --run_dir=runs/cifar10_parts
+    python -m trainers.train_parts --flagfile=flags/cifar10_parts_two.flags --run_dir=runs/cifar10
 
 Each of --students is trained in each of --partitions. A teacher is trained, or taken from
 --teacher_path, only if a student needs it. Reruns continue as those of the distillation do.

@@ -36,6 +36,10 @@ def test_parts_are_reported_beside_end_to_end(job):
     history = read_record(run_dir / "student_across_blocks_2").history
     assert [row["parts"] for row in history] == [[0], [1], None]
     assert all("parts" not in row for row in read_record(run_dir / "student").history)
+    report = (run_dir / "report.html").read_text()
+    for text in ("In parts, beside end to end", "Phases and parts", "across_blocks_2"):
+        assert text in report
+    assert "student_across_blocks_2  part 0" in output
     assert not (run_dir / "teacher").exists()
     assert (run_dir / "saved_model").is_dir()
 

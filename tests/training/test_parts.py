@@ -188,10 +188,14 @@ def test_averages_are_those_of_each_part():
     flow.fit(batches("glow", 24), epochs=2, verbose=0, callbacks=[schedule, Look()])
     assert equal([w.numpy() for w in flow.trainable_variables], seen["averages 1"])
     of_part = np.cumsum([0, *(len(flow.part_weights(k)) for k in range(3))])
-    weights, averages = seen["weights 1"], seen["averages 1"]
-    for part, differ in enumerate([True, True, False]):
-        own = slice(of_part[part], of_part[part + 1])
-        assert equal(weights[own], averages[own]) != differ
+    # The first one has its averages as weights since its last turn.
+    for epoch, expected in enumerate([(True, False, False), (False, True, False)]):
+        weights, averages = seen[f"weights {epoch}"], seen[f"averages {epoch}"]
+        for part, differ in enumerate(expected):
+            own = slice(of_part[part], of_part[part + 1])
+            assert equal(weights[own], averages[own]) != differ
+    own = slice(of_part[0], of_part[1])
+    assert equal(seen["weights 1"][own], seen["averages 0"][own])
 
 
 @pytest.mark.parametrize("mode", ["xla", "eager", "two_replicas"])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from interruption import Interrupt
-from part_flows import Phases, batches, data, equal, make_flow, states
+from part_flows import Phases, batches, data, equal, make_flow, states, weights_of
 
 from tfp_distill import Partition, PartSchedule
 
@@ -101,6 +101,41 @@ def test_each_phase_is_traced_once():
 
 def _slots(flow):
     return [variable.numpy() for o in flow.optimizers for variable in o.variables]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("sequential", {0: [], 1: [], 2: [0], 3: [0], 4: [0, 1]}),
+        ("alternating", {0: [], 1: [], 2: [], 3: [0], 4: [0, 1]}),
+        ("simultaneous", {0: [], 1: [], 2: [0, 1]}),
+    ],
+)
+def test_averages_become_weights_after_the_last_turn_of_a_part(mode, expected):
+    flow, found, ended = _compiled(), {}, {}
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            found[epoch] = [
+                part
+                for part, optimizer in enumerate(flow.optimizers)
+                if int(optimizer.iterations.numpy())
+                and equal(weights_of(flow, part), averages_of(optimizer))
+            ]
+            ended[epoch] = [weights_of(flow, part) for part in range(2)]
+
+        def on_epoch_end(self, epoch, logs=None):
+            if flow.active_parts is None:
+                return
+            for part in {0, 1} - set(flow.active_parts):
+                assert equal(weights_of(flow, part), ended[epoch][part])
+
+    def averages_of(optimizer):
+        return [average.numpy() for average in optimizer._model_variables_moving_average]
+
+    schedule = PartSchedule(mode, 2, end_to_end_epochs=1)
+    flow.fit(batches("glow", 24), epochs=5, verbose=0, callbacks=[schedule, Look()])
+    assert found == expected
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -27,10 +27,13 @@ class PartSchedule(keras.callbacks.Callback):
 
     These are the schemes of PARTS, section 3, and the one that gradient isolation allows besides.
     A part whose turn it is not costs nothing if it lies behind the active ones, and its forward
-    pass if it lies before them. Who trains in an epoch is a function of the epoch and, with
-    `patience`, of the epochs after which parts stalled, which are saved with the model: a resumed
-    run (`initial_epoch`) goes on as an uninterrupted one. When the plan is over `fit` ends, even if
-    it was given more epochs. Example, 30 epochs of each of two parts in turns and 30 end to end:
+    pass if it lies before them. After its last turn, a part whose optimiser averages (EMA) has its
+    averages as weights, so that what comes then is trained on those.
+
+    Who trains in an epoch is a function of the epoch and, with `patience`, of the epochs after
+    which parts stalled, which are saved with the model: a resumed run (`initial_epoch`) goes on as
+    an uninterrupted one. When the plan is over `fit` ends, even if it was given more epochs.
+    Example, 30 epochs of each of two parts in turns and 30 end to end:
 
         partition = Partition.across_blocks(flow, 2)
         schedule = PartSchedule("alternating", 30, end_to_end_epochs=30)
@@ -115,29 +118,7 @@ class PartSchedule(keras.callbacks.Callback):
           num_parts: number of parts.
           stalled_after: for each part the epoch after which it is done, whatever is left of it.
         """
-        epochs = self._epochs_of(num_parts)
-        stalled_after = [_NEVER] * num_parts if stalled_after is None else stalled_after
-        used = [0] * num_parts
-        end_to_end = 0
-        active: tuple[int, ...] | None = ()
-        for past in range(epoch + 1):
-            left = [
-                part
-                for part in range(num_parts)
-                if used[part] < epochs[part] and past <= stalled_after[part]
-            ]
-            if not left:
-                active = None if end_to_end < self._end_to_end_epochs else ()
-                end_to_end += 1
-                continue
-            if self._mode == "sequential":
-                left = left[:1]
-            elif self._mode == "alternating":
-                left = [min(left, key=used.__getitem__)]
-            active = tuple(left)
-            for part in active:
-                used[part] += 1
-        return active
+        return self._turn(epoch, num_parts, stalled_after)[0]
 
     def set_model(self, model: keras.Model) -> None:
         """Takes the model that is fitted.
@@ -178,10 +159,9 @@ class PartSchedule(keras.callbacks.Callback):
         parts = self._phase(epoch)
         if parts == ():
             raise ValueError(f"`initial_epoch` must be within the schedule, got {epoch}.")
-        former = self._phase(epoch - 1) if epoch else parts
-        if former != parts:
-            # What comes now is trained on what remains of the parts, which are their averages.
-            self.model.finalize_part_weights(former)
+        if done := self._done_before(epoch):
+            # What comes now is trained on what remains of them, which are their averages.
+            self.model.finalize_part_weights(done)
         if parts is None and self._fresh_optimizers and not self._state("end_to_end", 0, 1)[0]:
             self.model.reset_optimizers()
             # Saved, so that a run which resumes within the phase does not reset them again.
@@ -229,6 +209,39 @@ class PartSchedule(keras.callbacks.Callback):
 
     def _phase(self, epoch):
         return self.phase(epoch, len(self.model.all_parts), self._stalled_after)
+
+    def _done_before(self, epoch):
+        """Returns the parts that trained in the epoch before and have no turn left."""
+        trained = self._phase(epoch - 1) if epoch else None
+        _, left = self._turn(epoch, len(self.model.all_parts), self._stalled_after)
+        return tuple(part for part in trained or () if part not in left)
+
+    def _turn(self, epoch, num_parts, stalled_after):
+        """Returns what `phase` returns, and the parts that had turns left when the epoch began."""
+        epochs = self._epochs_of(num_parts)
+        stalled_after = [_NEVER] * num_parts if stalled_after is None else stalled_after
+        used = [0] * num_parts
+        end_to_end = 0
+        active: tuple[int, ...] | None = ()
+        left: tuple[int, ...] = ()
+        for past in range(epoch + 1):
+            left = tuple(
+                part
+                for part in range(num_parts)
+                if used[part] < epochs[part] and past <= stalled_after[part]
+            )
+            if not left:
+                active = None if end_to_end < self._end_to_end_epochs else ()
+                end_to_end += 1
+                continue
+            active = left
+            if self._mode == "sequential":
+                active = left[:1]
+            elif self._mode == "alternating":
+                active = (min(left, key=used.__getitem__),)
+            for part in active:
+                used[part] += 1
+        return active, left
 
     @property
     def _stalled_after(self):
