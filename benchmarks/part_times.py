@@ -84,7 +84,12 @@ def _measure(divide: Callable[[tfp_distill.Flow], tfp_distill.Partition], name: 
     flow.initialize(x[: _BATCH_SIZE.value])
     partition = divide(flow)
     optimizer = keras.optimizers.Adam(1e-5, global_clipnorm=50.0)
-    flow.compile(optimizer, partition=partition, jit_compile=_JIT_COMPILE.value)
+    flow.compile(
+        optimizer,
+        partition=partition,
+        jit_compile=_JIT_COMPILE.value,
+        steps_per_execution=_STEPS.value,
+    )
     rows = TrainingRows(x, _BATCH_SIZE.value)
     parts = range(len(partition.parts))
     turns = _Turns(

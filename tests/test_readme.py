@@ -18,6 +18,7 @@ SCRIPTS = {
     "tfp-distill-evaluate": "evaluate",
     "tfp-distill-sample": "sample",
     "tfp-distill-export": "export",
+    "tfp-distill-train-parts": "train_parts",
 }
 # So that a recipe runs in seconds: two steps on the embedded data.
 SHORT = (
@@ -83,13 +84,15 @@ def test_commands(empty_directory):
         extra = () if run_dir in new_runs else SHORT
         if "flagfile" in command:
             extra = (*extra, "--students=student")
+        if "train-parts" in command:  # An epoch for each of two parts, and one end to end.
+            extra = (*extra, "--student_training_steps=3", "--student_depth=2")
         if "power_glow" in command:
             extra = (*extra, "--data=embedded")
         if "fashion_mnist" in command:  # Of the same kind, and comes with the library.
             extra = (*extra, "--data=digits")
         run(command, extra)
         new_runs.add(run_dir)
-    for run_dir in ("runs/embedded", "runs/power_glow", "runs/digits"):
+    for run_dir in ("runs/embedded", "runs/power_glow", "runs/digits", "runs/digits_parts"):
         directory = empty_directory / run_dir
         assert (directory / "report.html").is_file()
         assert (directory / "results.json").is_file()

@@ -24,7 +24,7 @@ from tfp_distill.flows import (
     preset_names,
 )
 from tfp_distill.pixels import PixelFormat
-from tfp_distill.training import Partition, PartSchedule, PrefixCache
+from tfp_distill.training import HeldCosineDecay, Partition, PartSchedule, PrefixCache
 
 __all__ = [
     "DistillationMonitor",
@@ -32,6 +32,7 @@ __all__ = [
     "FlowDistiller",
     "ForwardKLLoss",
     "GlowConfig",
+    "HeldCosineDecay",
     "IntermediateLatentLoss",
     "LatentLoss",
     "LogDensityLoss",

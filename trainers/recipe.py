@@ -103,7 +103,9 @@ class Recipe:
     devices: tuple[str, ...] = _field(
         (), "The device of each part, with simultaneous: they then work at the same time."
     )
-    part_learning_rate: float = _field(0.0, "Peak learning rate of parts; 0: that of students.")
+    part_learning_rate: float = _field(
+        0.0, "Learning rate of parts, which decays end to end; 0: the peak of students."
+    )
     end_to_end_fraction: float = _field(
         1 / 3, "Part of the training of a divided student that is end to end, at its end."
     )

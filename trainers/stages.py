@@ -18,7 +18,7 @@ from tfp_distill.distillation import (
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import export_flow
 from tfp_distill.flows import Flow
-from tfp_distill.training import PartwiseModel
+from tfp_distill.training import HeldCosineDecay, PartwiseModel
 
 from .fitting import (
     execution_steps,
@@ -93,12 +93,7 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
         optimizers = _optimizer(recipe, recipe.student_learning_rate, steps)
     else:
         print(f"{name}:\n{divided}", flush=True)
-        in_parts, end_to_end = epochs_of_parts(recipe, len(divided.parts))
-        rate = recipe.part_learning_rate or recipe.student_learning_rate
-        optimizers = [
-            _optimizer(recipe, rate, (epochs + end_to_end) * recipe.report_steps)
-            for epochs in in_parts
-        ]
+        optimizers = _optimizers_of_parts(recipe, len(divided.parts))
         callbacks = [part_schedule(recipe, len(divided.parts), rows), *callbacks]
     model.compile(
         optimizers,
@@ -187,14 +182,31 @@ def _new_flow(run: RunDirectory, role: str, name: str) -> Flow:
     return flow
 
 
-def _optimizer(recipe: Recipe, learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
+def _optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:
+    """Returns optimisers whose rates are held in parts and decay end to end, if that follows."""
+    rate = recipe.part_learning_rate or recipe.student_learning_rate
+    in_parts, end_to_end = epochs_of_parts(recipe, num_parts)
+    made = []
+    for epochs in in_parts:
+        held, decaying = (epochs, end_to_end) if end_to_end else (0, epochs)
+        if recipe.fresh_optimizers:  # They begin twice.
+            held, decaying = 0, max(epochs, end_to_end)
+        steps = (held + decaying) * recipe.report_steps
+        made.append(_optimizer(recipe, rate, steps, held_steps=held * recipe.report_steps))
+    return made
+
+
+def _optimizer(
+    recipe: Recipe, learning_rate: float, steps: int, *, held_steps: int = 0
+) -> keras.optimizers.Optimizer:
     warmup = min(recipe.warmup_steps, steps // 10)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else learning_rate,
-        decay_steps=steps - warmup,
-        alpha=1e-3,
-        warmup_target=learning_rate if warmup else None,
+    held = max(0, held_steps - warmup)
+    schedule = HeldCosineDecay(
+        learning_rate,
+        decay_steps=steps - warmup - held,
         warmup_steps=warmup,
+        held_steps=held,
+        alpha=1e-3,
     )
     return keras.optimizers.AdamW(
         schedule,

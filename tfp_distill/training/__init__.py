@@ -1,6 +1,7 @@
 """Training: the one train_step, and the callbacks of `fit`."""
 
 from tfp_distill.training.averaging import averaged_weights
+from tfp_distill.training.learning_rates import HeldCosineDecay
 from tfp_distill.training.memory import PeakMemory
 from tfp_distill.training.partition import BALANCES, Part, Partition
 from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
@@ -10,6 +11,7 @@ from tfp_distill.training.step_random import StepRandom
 
 __all__ = [
     "BALANCES",
+    "HeldCosineDecay",
     "MODES",
     "Part",
     "PartSchedule",
