@@ -198,6 +198,21 @@ def test_averages_are_those_of_each_part():
     assert equal(seen["weights 1"][own], seen["averages 0"][own])
 
 
+def test_a_part_that_rests_has_its_averages_and_wakes_with_its_weights():
+    flow = _compiled(optimizer=lambda: keras.optimizers.SGD(0.05, use_ema=True))
+    flow.fit(batches("glow", 24), epochs=1, verbose=0, callbacks=[Only((1,))])
+    weights, averages = flow.part_weights(1), flow.optimizers[1]._model_variables_moving_average
+    for weight in weights:
+        weight.assign(weight + 1.0)
+    before = [weight.numpy() for weight in weights]
+    for _ in range(2):  # The second time, as in an epoch that is begun again.
+        flow.rest_part(1)
+        assert equal([w.numpy() for w in weights], [average.numpy() for average in averages])
+    flow.wake_part(1)
+    assert equal([w.numpy() for w in weights], before)
+    assert not flow.callback_state
+
+
 @pytest.mark.parametrize("mode", ["xla", "eager", "two_replicas"])
 def test_a_part_that_is_not_finite_does_not_hold_up_the_others(mode, two_replicas):
     strategy = two_replicas if mode == "two_replicas" else None

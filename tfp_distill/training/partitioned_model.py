@@ -155,6 +155,23 @@ class PartitionedModel(keras.Model):
             if (parts is None or part in parts) and int(optimizer.iterations.numpy()):
                 optimizer.finalize_variable_values(self.part_weights(part))
 
+    def rest_part(self, part: int) -> None:
+        """Gives a part that waits for its next turn its averages, and keeps its weights for it.
+
+        Nothing happens where its optimiser does not average (EMA), or the part rests already.
+        """
+        if self.optimizers[part].use_ema and _kept(part, 0) not in self._callback_state:
+            for index, weight in enumerate(self.part_weights(part)):
+                self._callback_state[_kept(part, index)] = weight.numpy()
+            self.finalize_part_weights([part])
+
+    def wake_part(self, part: int) -> None:
+        """Gives a part the weights back that `rest_part` has kept, if any."""
+        for index, weight in enumerate(self.part_weights(part)):
+            value = self._callback_state.pop(_kept(part, index), None)
+            if value is not None:
+                weight.assign(value)
+
     @property
     def callback_state(self) -> dict[str, np.ndarray]:
         """Arrays by name, where callbacks keep what has to be saved with the weights."""
@@ -174,3 +191,8 @@ class PartitionedModel(keras.Model):
             name.removeprefix(_CALLBACK_STATE): values.pop(name) for name in states
         }
         super().load_own_variables(values)
+
+
+def _kept(part: int, index: int) -> str:
+    """Returns the name in `callback_state` of a weight of a part that waits."""
+    return f"part_{part}_weight_{index}"

@@ -27,8 +27,9 @@ class PartSchedule(keras.callbacks.Callback):
 
     These are the schemes of PARTS, section 3, and the one that gradient isolation allows besides.
     A part whose turn it is not costs nothing if it lies behind the active ones, and its forward
-    pass if it lies before them. After its last turn, a part whose optimiser averages (EMA) has its
-    averages as weights, so that what comes then is trained on those.
+    pass if it lies before them. Where its optimiser averages (EMA), a part that waits has its
+    averages as weights, which are what the others are trained on and what is validated, and goes on
+    from its own weights at its next turn.
 
     Who trains in an epoch is a function of the epoch and, with `patience`, of the epochs after
     which parts stalled, which are saved with the model: a resumed run (`initial_epoch`) goes on as
@@ -159,9 +160,7 @@ class PartSchedule(keras.callbacks.Callback):
         parts = self._phase(epoch)
         if parts == ():
             raise ValueError(f"`initial_epoch` must be within the schedule, got {epoch}.")
-        if done := self._done_before(epoch):
-            # What comes now is trained on what remains of them, which are their averages.
-            self.model.finalize_part_weights(done)
+        self._hand_over(epoch, parts)
         if parts is None and self._fresh_optimizers and not self._state("end_to_end", 0, 1)[0]:
             self.model.reset_optimizers()
             # Saved, so that a run which resumes within the phase does not reset them again.
@@ -210,11 +209,16 @@ class PartSchedule(keras.callbacks.Callback):
     def _phase(self, epoch):
         return self.phase(epoch, len(self.model.all_parts), self._stalled_after)
 
-    def _done_before(self, epoch):
-        """Returns the parts that trained in the epoch before and have no turn left."""
-        trained = self._phase(epoch - 1) if epoch else None
-        _, left = self._turn(epoch, len(self.model.all_parts), self._stalled_after)
-        return tuple(part for part in trained or () if part not in left)
+    def _hand_over(self, epoch, parts):
+        """Lets the parts of the epoch before rest, or be done, and those of this one go on."""
+        former = set(self._phase(epoch - 1) or ()) if epoch else set()
+        now = set(parts or ())
+        left = set(self._turn(epoch, len(self.model.all_parts), self._stalled_after)[1])
+        self.model.finalize_part_weights(former - left)
+        for part in (former & left) - now:
+            self.model.rest_part(part)
+        for part in now - former:
+            self.model.wake_part(part)
 
     def _turn(self, epoch, num_parts, stalled_after):
         """Returns what `phase` returns, and the parts that had turns left when the epoch began."""
