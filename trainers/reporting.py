@@ -83,7 +83,7 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
     tables = {}
     if any(history.num_parts > 1 for history in histories.values()):
         unit, test = _part_figures(results)
-        histories = {END_TO_END if n == "student" else n: h for n, h in histories.items()}
+        histories = {_training(name): history for name, history in histories.items()}
         tables["In parts, beside end to end"] = training_table(histories, test, unit=unit)
         tables["Phases and parts"] = phase_table(histories, unit=unit)
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
@@ -103,10 +103,14 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
 
 def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:
     """Returns the unit of the figures of trainings in parts, and those of the test data by name."""
-    names = {r.name: END_TO_END if r.name == "student" else r.name for r in results}
-    if all(r.bits_per_dim is not None for r in results):
-        return "bits per dimension", {names[r.name]: r.bits_per_dim for r in results}
-    return "nats per example", {names[r.name]: -r.likelihood.mean for r in results}
+    if all(result.bits_per_dim is not None for result in results):
+        return "bits per dimension", {_training(r.name): r.bits_per_dim for r in results}
+    return "nats per example", {_training(r.name): -r.likelihood.mean for r in results}
+
+
+def _training(name: str) -> str:
+    """Returns the name of a model among trainings in parts, which are compared with "student"."""
+    return END_TO_END if name == "student" else name
 
 
 def _settings(run: RunDirectory, command: str) -> dict[str, str]:
