@@ -99,6 +99,24 @@ def test_each_phase_is_traced_once():
     assert traced == [(0,), (1,), None]
 
 
+def test_the_update_of_a_part_is_traced_once_for_all_phases():
+    flow = _compiled(jit_compile=False)
+    traced = []
+
+    def note(part, apply):
+        def noted(*args):
+            traced.append(part)
+            return apply(*args)
+
+        return noted
+
+    for part, optimizer in enumerate(flow.optimizers):
+        optimizer.apply = note(part, optimizer.apply)
+    schedule = PartSchedule("alternating", 1, end_to_end_epochs=1)
+    flow.fit(batches("glow", 16), epochs=3, callbacks=[schedule], verbose=0)
+    assert traced == [0, 1]
+
+
 def _slots(flow):
     return [variable.numpy() for o in flow.optimizers for variable in o.variables]
 

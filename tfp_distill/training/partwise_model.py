@@ -61,6 +61,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         self._skipped_steps = self._add_counter("skipped_steps")
         self._train_functions: dict[Hashable, Any] = {}
         self._test_functions: dict[Hashable, Any] = {}
+        self._updates_of_parts: dict[int, Any] = {}
         self._means = {name: _MeanOrNan(name=name) for name in ("loss", *loss_names, "grad_norm")}
         self._skipped_metric = keras.metrics.Sum(name="skipped_steps")
         self._part_means: dict[str, keras.metrics.Metric] = {}
@@ -174,7 +175,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             steps_per_execution=steps_per_execution,
         )
         self._use_xla = use_xla
-        self._train_functions, self._test_functions = {}, {}
+        self._train_functions, self._test_functions, self._updates_of_parts = {}, {}, {}
         names = ("loss", *self._loss_names)
         names = [f"{_prefix(part)}{name}" for part in self.all_parts or () for name in names]
         self._part_means = {name: _MeanOrNan(name=name) for name in names}
@@ -288,8 +289,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             finite = _is_finite(means, norms, prefix)
             for part, variables in weights.items():
                 of_part, own = _split(own, len(variables))
-                optimizer = self.optimizers[part]
-                apply_if(self.distribute_strategy, finite, optimizer, of_part, variables)
+                self._update(part, finite, of_part, variables)
             taken[prefix] = finite
         return self._report(means, norms, taken, rows)
 
@@ -335,6 +335,24 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         means = {name: tf.reduce_mean(value) for name, value in losses.items()}
         means, _, rows = mean_over_replicas(self.distribute_strategy, means, [], tf.shape(x)[0])
         return self._update_metrics(means, rows, tf.constant(True))
+
+    def _update(self, part, finite, gradients, weights):
+        """Applies the gradients of a part if they are finite.
+
+        The operations of an optimiser are most of those of a step. They are traced once for each
+        part, and called by the steps of all selections of parts.
+        """
+        strategy, optimizer = self.distribute_strategy, self.optimizers[part]
+        if self.run_eagerly or strategy.num_replicas_in_sync > 1:
+            apply_if(strategy, finite, optimizer, gradients, weights)
+            return
+        if part not in self._updates_of_parts:
+            self._updates_of_parts[part] = tf.function(
+                lambda finite, *gradients: apply_if(
+                    strategy, finite, optimizer, gradients, weights
+                )
+            )
+        self._updates_of_parts[part](finite, *gradients)
 
     def _random(self) -> StepRandom:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
