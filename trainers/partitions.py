@@ -46,12 +46,25 @@ def sorted_names(path: pathlib.Path) -> tuple[str, ...]:
     return tuple(name for name in names if (path / name / "flow.keras").is_file())
 
 
-def check_partitions(recipe: Recipe, config: FlowConfig) -> None:
-    """Raises `ValueError` if a flow cannot be divided as the recipe says."""
+def check_partitions(recipe: Recipe, config: FlowConfig, num_rows: int) -> None:
+    """Raises `ValueError` if a flow cannot be divided as the recipe says.
+
+    Args:
+      recipe: the recipe.
+      config: architecture of the flow.
+      num_rows: number of training rows, for whose sake the cache has to be large enough.
+    """
     names = [name for name in recipe.partitions if name != END_TO_END]
     flow = Flow(config, name="student") if names else None
     for name in names:
-        _partition(flow, name, balance="steps")  # Where equal costs are is not worth knowing yet.
+        # Where equal costs are is not worth knowing yet.
+        partition = _partition(flow, name, balance="steps")
+        need = math.ceil(max(partition.bytes_handed(num_rows)) / 2**30 * 1e6) / 1e6
+        if 0 < recipe.prefix_cache_gib < need:
+            raise ValueError(
+                f"`prefix_cache_gib` must be at least {need:g} for {num_rows:,} rows of what the "
+                f"parts of {name} receive, got {recipe.prefix_cache_gib}."
+            )
 
 
 def partition_of_run(
@@ -103,7 +116,11 @@ def part_schedule(recipe: Recipe, num_parts: int, rows: TrainingRows) -> PartSch
     in_parts, end_to_end = epochs_of_parts(recipe, num_parts)
     cache = None
     if recipe.prefix_cache_gib:
-        cache = PrefixCache(rows, max_bytes=int(recipe.prefix_cache_gib * 2**30))
+        cache = PrefixCache(
+            rows,
+            max_bytes=int(recipe.prefix_cache_gib * 2**30),
+            refresh_epochs=recipe.prefix_cache_epochs or None,
+        )
     return PartSchedule(
         recipe.part_mode,
         in_parts,

@@ -100,6 +100,9 @@ class Recipe:
     prefix_cache_gib: float = _field(
         0.0, "GiB to keep what frozen parts hand on in, with sequential; 0: they run every time."
     )
+    prefix_cache_epochs: int = _field(
+        0, "Times report_steps after which that is computed again, with new noise; 0: once a part."
+    )
     devices: tuple[str, ...] = _field(
         (), "The device of each part, with simultaneous: they then work at the same time."
     )
@@ -191,7 +194,7 @@ class Recipe:
     def _check_parts(self) -> None:
         is_legal = 0 <= self.end_to_end_fraction < 1
         self._check("end_to_end_fraction", "at least 0 and less than 1", is_legal)
-        for name in ("part_learning_rate", "prefix_cache_gib"):
+        for name in ("part_learning_rate", "prefix_cache_gib", "prefix_cache_epochs"):
             self._check(name, "at least 0", getattr(self, name) >= 0)
         choices = {"part_mode": MODES, "part_balance": BALANCES}
         for name, values in choices.items():
@@ -205,6 +208,8 @@ class Recipe:
         )
         is_legal = not self.prefix_cache_gib or self.part_mode == "sequential"
         self._check("prefix_cache_gib", "0 unless `part_mode` is sequential", is_legal)
+        is_legal = not self.prefix_cache_epochs or self.prefix_cache_gib > 0
+        self._check("prefix_cache_epochs", "0 unless `prefix_cache_gib` is not", is_legal)
         is_legal = not self.devices or self.part_mode == "simultaneous"
         self._check("devices", "empty unless `part_mode` is simultaneous", is_legal)
         numbers = {name.num_parts for name in parsed} - {1}

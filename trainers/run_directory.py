@@ -95,7 +95,7 @@ class RunDirectory:
             raise ValueError("`random_flip` must be False where `data` is no images, got True.")
         for role in ("teacher", "student"):
             self.config(role)
-        check_partitions(self.recipe, self.config("student"))
+        check_partitions(self.recipe, self.config("student"), len(data.train))
         if self.feature_extractor and self.recipe.frechet_images > len(data.test):
             raise ValueError(
                 f"`frechet_images` must be at most the {len(data.test):,} test images, "

@@ -66,6 +66,31 @@ def test_students_in_parts_are_models_as_all_others(job, tmp_path):
     assert run(sample, job[0], *arguments) == f"3 samples of student_across_blocks_2: {path}\n"
 
 
+def test_a_cache_is_filled_once_a_part_or_after_some_epochs(tmp_path):
+    seen = []
+    for name, epochs in {"once": 0, "again": 1}.items():
+        flags = (
+            *("--part_mode=sequential", "--partitions=at_steps_1", "--end_to_end_fraction=0"),
+            *("--student_training_steps=8", "--prefix_cache_gib=0.1"),
+            f"--prefix_cache_epochs={epochs}",
+        )
+        run(train_parts, tmp_path / name, *TINY, *flags)
+        history = read_record(tmp_path / name / "student_at_steps_1").history
+        assert [row["parts"] for row in history] == [[0], [0], [1], [1]]
+        seen.append([row["val_bits_per_dim"] for row in history])
+    # Images get new noise when the cache is filled again, for the second epoch of part 1.
+    assert seen[0][:3] == seen[1][:3]
+    assert seen[0][3] != seen[1][3]
+
+
+def test_a_cache_that_is_too_small_is_refused_before_any_work(tmp_path):
+    flags = ("--part_mode=sequential", "--partitions=at_steps_1", "--prefix_cache_gib=1e-6")
+    message = "`prefix_cache_gib` must be at least 0.000348 for 1,437 rows .* at_steps_1 .* 1e-06"
+    with pytest.raises(app.UsageError, match=message):
+        run(train_parts, tmp_path / "run", *TINY, *flags)
+    assert not (tmp_path / "run").exists()
+
+
 def test_parts_are_distilled(tmp_path):
     flags = (
         *("--student_levels=2", "--student_depth=1"),

@@ -43,6 +43,8 @@ RULES = [
     (dict(part_mode="random"), "`part_mode` must be one of sequential, alternating, sim.*'random'"),
     (dict(part_balance="time"), "`part_balance` must be one of steps, parameters, cost, got 'time"),
     (dict(part_learning_rate=-1.0), "`part_learning_rate` must be at least 0, got -1.0"),
+    (dict(prefix_cache_gib=1.0), "`prefix_cache_gib` must be 0 unless `part_mode` is sequential"),
+    (dict(prefix_cache_epochs=2), "`prefix_cache_epochs` must be 0 unless `prefix_cache_gib` is"),
     (dict(end_to_end_fraction=1.0), "`end_to_end_fraction` must be at least 0 and less than 1, go"),
     (
         dict(PARTS, partitions=("across_blocks_3",), student_training_steps=900),

@@ -348,9 +348,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             return
         if part not in self._updates_of_parts:
             self._updates_of_parts[part] = tf.function(
-                lambda finite, *gradients: apply_if(
-                    strategy, finite, optimizer, gradients, weights
-                )
+                lambda finite, *gradients: apply_if(strategy, finite, optimizer, gradients, weights)
             )
         self._updates_of_parts[part](finite, *gradients)
 
