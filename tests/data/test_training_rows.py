@@ -114,3 +114,10 @@ def test_nothing_keeps_the_arrays():
     del array
     gc.collect()
     assert kept() is None
+
+
+def test_whoever_drops_an_iterator_waits_for_no_tuner():
+    x = rows(4)
+    kept = TrainingRows(x, 4)
+    for batches in (kept.batches(), kept.batches_of(x), kept.ordered()):
+        assert batches.options().autotune.enabled is False

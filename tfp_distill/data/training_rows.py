@@ -14,6 +14,9 @@ __all__ = ["TrainingRows", "finish", "to_tensors", "unpack"]
 # Training draws from other sequences of noise than an evaluation with a small `draw`.
 _NOISE, _FLIPS, _ORDERED_NOISE, _ORDERED_FLIPS = (number << 32 for number in range(1, 5))
 
+# Batches that are made at the same time, and that wait to be taken.
+_BATCHES_AHEAD = 4
+
 
 class TrainingRows:
     """The rows of a training, which are kept in memory once, whatever is made of them.
@@ -151,7 +154,7 @@ class TrainingRows:
         steps = tf.data.Dataset.counter(start_step)
         return finish(
             tf.data.Dataset.zip(steps, places).map(
-                batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+                batch, num_parallel_calls=_BATCHES_AHEAD, deterministic=True
             )
         )
 
@@ -199,7 +202,10 @@ def finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     # Every worker makes the same global batches and keeps its part of each.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+    # TensorFlow's tuner sleeps for up to a minute at a time, and whoever drops an iterator waits
+    # until it wakes up.
+    options.autotune.enabled = False
+    return dataset.prefetch(_BATCHES_AHEAD).with_options(options)
 
 
 def _flip(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
