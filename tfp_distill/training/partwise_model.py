@@ -231,7 +231,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
     def make_train_function(self, force: bool = False) -> None:
         """Selects the step of the active losses and parts, and makes it where there is none yet."""
         if force:
-            self._train_functions = {}
+            self._train_functions, self._updates_of_parts = {}, {}
         self.drain()
         key = (self.active_losses, self.active_parts, self._devices)
         if key not in self._train_functions:
