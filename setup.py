@@ -17,6 +17,7 @@ setup(
         "tfp_distill.flags",
         "tfp_distill.flows",
         "tfp_distill.networks",
+        "tfp_distill.runs",
         "tfp_distill.trainers",
         "tfp_distill.training",
     ],

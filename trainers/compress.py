@@ -14,10 +14,11 @@ import sys
 
 from absl import flags
 
+from tfp_distill.runs.reporting import evaluate
+from tfp_distill.runs.run_directory import define_run_flags, open_run
+from tfp_distill.runs.stages import best_student, export, train_students, train_teacher
+
 from .command_line import run, usage_errors
-from .reporting import evaluate
-from .run_directory import define_run_flags, open_run
-from .stages import best_student, export, train_students, train_teacher
 
 __all__ = ["main"]
 

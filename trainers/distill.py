@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from absl import flags
 
+from tfp_distill.runs.recipe import METHODS
+from tfp_distill.runs.run_directory import define_run_flags, open_run
+from tfp_distill.runs.stages import train_student
+
 from .command_line import run, usage_errors
-from .recipe import METHODS
-from .run_directory import define_run_flags, open_run
-from .stages import train_student
 
 __all__ = ["main"]
 

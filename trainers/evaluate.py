@@ -10,9 +10,10 @@ import sys
 
 from absl import app, flags
 
+from tfp_distill.runs.reporting import evaluate
+from tfp_distill.runs.run_directory import define_run_flags, open_run
+
 from .command_line import run, usage_errors
-from .reporting import evaluate
-from .run_directory import define_run_flags, open_run
 
 __all__ = ["main"]
 

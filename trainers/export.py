@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from absl import flags
 
+from tfp_distill.runs.run_directory import define_run_flags, open_run
+from tfp_distill.runs.stages import best_student, export
+
 from .command_line import run, usage_errors
-from .run_directory import define_run_flags, open_run
-from .stages import best_student, export
 
 __all__ = ["main"]
 

@@ -17,10 +17,10 @@ from absl import flags
 from tfp_distill.data import FlowData
 from tfp_distill.evaluation import mosaic, sampled_images
 from tfp_distill.flows import Flow
+from tfp_distill.runs.run_directory import define_run_flags, open_run
+from tfp_distill.runs.stages import best_student
 
 from .command_line import run, usage_errors
-from .run_directory import define_run_flags, open_run
-from .stages import best_student
 
 __all__ = ["main"]
 

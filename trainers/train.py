@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from absl import flags
 
+from tfp_distill.runs.run_directory import define_run_flags, open_run
+from tfp_distill.runs.stages import train_student, train_teacher
+
 from .command_line import run, usage_errors
-from .run_directory import define_run_flags, open_run
-from .stages import train_student, train_teacher
 
 __all__ = ["main"]
 

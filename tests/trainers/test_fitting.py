@@ -18,8 +18,8 @@ from tfp_distill.distillation import (
     SynthesizedLoss,
     SynthesizedLossGate,
 )
-from trainers import fitting
-from trainers.fitting import execution_steps, fit_flow, read_record, training_rows
+from tfp_distill.runs import fitting
+from tfp_distill.runs.fitting import execution_steps, fit_flow, read_record, training_rows
 
 DIMS, STEPS, REPORT_STEPS = 3, 8, 2
 

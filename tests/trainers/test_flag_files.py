@@ -6,7 +6,7 @@ import pytest
 from jobs import parse
 
 from tfp_distill import Flow, PixelFormat
-from trainers.recipe import define_recipe_flags, recipe_from_flags
+from tfp_distill.runs.recipe import define_recipe_flags, recipe_from_flags
 
 FLAGS = pathlib.Path(__file__).parents[2] / "flags"
 DIMS = {"power": 6, "gas": 8, "hepmass": 21, "miniboone": 43, "bsds300": 63}

@@ -11,12 +11,12 @@ from jobs import TINY, run
 
 from tfp_distill import Flow, TabularGlowConfig, load_flow
 from tfp_distill.evaluation.results import read_results_json
+from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.recipe import Recipe
+from tfp_distill.runs.run_directory import RunDirectory
+from tfp_distill.runs.stages import best_student
 from tfp_distill.training import PartwiseModel
 from trainers import compress, distill, evaluate, export, sample, train
-from trainers.fitting import read_record
-from trainers.recipe import Recipe
-from trainers.run_directory import RunDirectory
-from trainers.stages import best_student
 
 
 @pytest.fixture

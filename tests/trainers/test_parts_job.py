@@ -8,10 +8,10 @@ from jobs import run
 
 from tfp_distill import load_flow
 from tfp_distill.evaluation.results import read_results_json
+from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.partition_names import PartitionName, split_model_name
+from tfp_distill.runs.recipe import METHODS
 from trainers import sample, train_parts
-from trainers.fitting import read_record
-from trainers.partition_names import PartitionName, split_model_name
-from trainers.recipe import METHODS
 
 TINY = (
     "--data=digits",

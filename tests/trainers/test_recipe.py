@@ -15,7 +15,7 @@ from tfp_distill.distillation import (
 )
 from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
 from tfp_distill.pixels import PixelFormat
-from trainers.recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
+from tfp_distill.runs.recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
 
 PARTS = dict(students=("student", "ilkd"), end_to_end_fraction=0.5)
 RULES = [

@@ -8,8 +8,8 @@ from jobs import run
 
 from tfp_distill import Flow, GlowConfig, TabularGlowConfig
 from tfp_distill.evaluation import sampled_images
+from tfp_distill.runs.recipe import Recipe
 from trainers import export, sample
-from trainers.recipe import Recipe
 
 IMAGES = GlowConfig((12, 12, 1), num_levels=2, steps_per_level=1, hidden_channels=4, padding=2)
 ROWS = TabularGlowConfig(2, num_steps=1, hidden_units=4, num_hidden_layers=1)

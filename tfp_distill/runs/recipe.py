@@ -20,9 +20,8 @@ from tfp_distill.distillation import (
 )
 from tfp_distill.flows import FlowConfig, GlowConfig, MAFConfig, TabularGlowConfig
 from tfp_distill.pixels import PixelFormat
+from tfp_distill.runs.partition_names import END_TO_END, PartitionName
 from tfp_distill.training import BALANCES, MODES
-
-from .partition_names import END_TO_END, PartitionName
 
 __all__ = ["METHODS", "Recipe", "define_recipe_flags", "recipe_from_flags"]
 

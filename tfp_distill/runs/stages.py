@@ -18,9 +18,7 @@ from tfp_distill.distillation import (
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import export_flow
 from tfp_distill.flows import Flow
-from tfp_distill.training import HeldCosineDecay, PartwiseModel
-
-from .fitting import (
+from tfp_distill.runs.fitting import (
     execution_steps,
     first_rows,
     fit_flow,
@@ -28,10 +26,11 @@ from .fitting import (
     read_record,
     training_rows,
 )
-from .partition_names import END_TO_END
-from .partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
-from .recipe import Recipe
-from .run_directory import RunDirectory
+from tfp_distill.runs.partition_names import END_TO_END
+from tfp_distill.runs.partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
+from tfp_distill.runs.recipe import Recipe
+from tfp_distill.runs.run_directory import RunDirectory
+from tfp_distill.training import HeldCosineDecay, PartwiseModel
 
 __all__ = ["best_student", "export", "train_student", "train_students", "train_teacher"]
 

@@ -33,11 +33,10 @@ from tfp_distill.evaluation import (
     write_results_json,
 )
 from tfp_distill.flows import Flow
-
-from .fitting import read_record
-from .partition_names import END_TO_END
-from .partitions import part_history
-from .run_directory import RunDirectory
+from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.partition_names import END_TO_END
+from tfp_distill.runs.partitions import part_history
+from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["evaluate"]
 

@@ -10,11 +10,10 @@ from typing import Any
 from tfp_distill.data import TrainingRows
 from tfp_distill.evaluation import EpochRecord, PartHistory
 from tfp_distill.flows import Flow, FlowConfig
+from tfp_distill.runs.fitting import TrainingRecord
+from tfp_distill.runs.partition_names import END_TO_END, PartitionName, split_model_name
+from tfp_distill.runs.recipe import METHODS, Recipe
 from tfp_distill.training import Partition, PartSchedule, PrefixCache
-
-from .fitting import TrainingRecord
-from .partition_names import END_TO_END, PartitionName, split_model_name
-from .recipe import METHODS, Recipe
 
 __all__ = [
     "check_partitions",

@@ -11,9 +11,8 @@ from absl import flags
 from tfp_distill.data import FlowData, load
 from tfp_distill.evaluation import FeatureExtractor
 from tfp_distill.flows import Flow, FlowConfig, load_flow
-
-from .partitions import check_partitions, sorted_names
-from .recipe import Recipe, define_recipe_flags, recipe_from_flags
+from tfp_distill.runs.partitions import check_partitions, sorted_names
+from tfp_distill.runs.recipe import Recipe, define_recipe_flags, recipe_from_flags
 
 __all__ = ["RunDirectory", "define_run_flags", "open_run"]
 
