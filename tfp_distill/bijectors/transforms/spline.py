@@ -37,8 +37,8 @@ class SplineTransform:
         z = b + h (s xi^2 + d_0 xi (1 - xi)) / q,     q = s + (d_0 + d_1 - 2 s) xi (1 - xi)
         dz/dx = s^2 (d_1 xi^2 + 2 s xi (1 - xi) + d_0 (1 - xi)^2) / q^2
 
-    (arXiv:1906.04032, equations 4 and 5). The generative direction solves a quadratic for xi (equation 6 to 8).
-    Outside of [-B, B] the map is the identity, and at the ends its derivative is 1.
+    (arXiv:1906.04032, equations 4 and 5). The generative direction solves a quadratic for xi
+    (equations 6 to 8). Outside of [-B, B] the map is the identity, and its derivative is 1 there.
 
     3K - 1 parameters: K of the widths and K of the heights, by softmax, and K - 1 of the inner
     derivatives, by softplus. No bin is smaller than 1e-3 of the interval, no derivative smaller
