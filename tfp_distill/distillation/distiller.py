@@ -322,7 +322,7 @@ class FlowDistiller(PartwiseModel):
         self._active = active
 
     def _sample_teacher(self, n: int) -> tf.Tensor:
-        z = StepRandom(self.seed, 0).normal(n, self.student.latent_dims)
+        z = StepRandom(self.seed, 0, stream="initialization").normal(n, self.student.latent_dims)
         return self._teacher.to_data_and_fldj(z)[0]
 
 

@@ -19,7 +19,7 @@ from tfp_distill.bijectors import (
     TracedChain,
 )
 from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.networks import ConvConditioner, ZeroConv
 from tfp_distill.pixels import PixelFormat
 
@@ -57,7 +57,7 @@ class GlowConfig(FlowConfig):
         steps reach latents of 1e20. (What is factored out, once a level, has `FactorOut`'s bound.)
       num_bits: bits of a pixel's channel, 1 to 8; see `PixelFormat`.
       padding: number of pixels at each border that are padding.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     image_shape: tuple[int, int, int]
@@ -79,7 +79,7 @@ class GlowConfig(FlowConfig):
             steps_per_level=self.steps_per_level,
             hidden_channels=self.hidden_channels,
         )
-        check_at_least(0, seed=self.seed)
+        check_integer(seed=self.seed)
         check_log_scale_bound(self.log_scale_bound)
         if self.coupling not in ("affine", "additive"):
             raise ValueError(f'`coupling` must be "affine" or "additive", got {self.coupling!r}.')
@@ -140,7 +140,7 @@ class GlowConfig(FlowConfig):
         ]
 
     def _build_step(self, index: int, channels: int) -> list[KerasBijector]:
-        seed = 100_000 * self.seed + 100 * index
+        seed = weight_seed(100_000 * self.seed + 100 * index)
         name = f"step_{index}"
         return [
             ActNorm(channels, event_ndims=3, name=f"{name}_actnorm"),

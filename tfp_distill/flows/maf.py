@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 from tfp_distill.bijectors import MaskedAutoregressive, TracedChain
 from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.networks import MADE
 
 __all__ = ["MAFConfig"]
@@ -38,7 +38,7 @@ class MAFConfig(FlowConfig):
       log_scale_bound: bound of the log-scale, in nats.
       inverse_autoregressive: whether to build an IAF.
       condition_dims: size of the condition, 0 for none.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     dims: int
@@ -59,7 +59,8 @@ class MAFConfig(FlowConfig):
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,
         )
-        check_at_least(0, condition_dims=self.condition_dims, seed=self.seed)
+        check_at_least(0, condition_dims=self.condition_dims)
+        check_integer(seed=self.seed)
         check_log_scale_bound(self.log_scale_bound)
 
     @property
@@ -82,7 +83,7 @@ class MAFConfig(FlowConfig):
             activation=self.activation,
             reverse=index % 2 == 1,
             condition_dims=self.condition_dims,
-            seed=1000 * self.seed + 100 * index,
+            seed=weight_seed(1000 * self.seed + 100 * index),
             name=f"step_{index}_made",
         )
         return MaskedAutoregressive(

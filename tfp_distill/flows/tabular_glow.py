@@ -14,7 +14,7 @@ from tfp_distill.bijectors import (
     TracedChain,
 )
 from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.networks import dense_conditioner
 
 __all__ = ["TabularGlowConfig"]
@@ -40,7 +40,7 @@ class TabularGlowConfig(FlowConfig):
       coupling: "affine" or "additive".
       log_scale_bound: bound of the affine coupling's log-scale, in nats.
       condition_dims: size of the condition, 0 for none.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     dims: int
@@ -61,7 +61,8 @@ class TabularGlowConfig(FlowConfig):
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,
         )
-        check_at_least(0, condition_dims=self.condition_dims, seed=self.seed)
+        check_at_least(0, condition_dims=self.condition_dims)
+        check_integer(seed=self.seed)
         check_log_scale_bound(self.log_scale_bound)
         if self.coupling not in ("affine", "additive"):
             raise ValueError(f'`coupling` must be "affine" or "additive", got {self.coupling!r}.')
@@ -77,7 +78,7 @@ class TabularGlowConfig(FlowConfig):
         return self._standardized(steps, dims=self.dims, name="tabular_glow")
 
     def _build_step(self, index: int) -> TracedChain:
-        seed = 1000 * self.seed + 100 * index
+        seed = weight_seed(1000 * self.seed + 100 * index)
         return TracedChain(
             [
                 ActNorm(self.dims, name=f"step_{index}_actnorm"),
