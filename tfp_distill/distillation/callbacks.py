@@ -173,7 +173,8 @@ class DistillationMonitor(_DistillerCallback):
 
 def _sums_of_distances(distiller: FlowDistiller) -> Callable[..., dict[str, tf.Tensor]]:
     def sums(index: tf.Tensor, x: tf.Tensor, condition: tf.Tensor | None = None):
-        shared = distiller.shared_pass(x, condition, StepRandom(distiller.seed, index))
+        random = StepRandom(distiller.seed, index, stream="evaluation")
+        shared = distiller.shared_pass(x, condition, random)
         student, teacher = shared.student_trace, shared.teacher_trace
         samples = shared.student_sample(1.0).x - shared.teacher_sample(1.0).x
         samples = distiller.student.standardize.in_units_of_scale(samples)
