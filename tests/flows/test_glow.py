@@ -234,7 +234,7 @@ def test_structure():
     assert isinstance(chain, MultiScaleChain)
     assert [step.name for step in chain.bijectors[1:]] == ["step_0", "step_1", "step_2", "step_3"]
     kinds = [[type(member).__name__ for member in step.bijectors] for step in chain.bijectors[1:]]
-    step = ["ActNorm", "InvertibleLinear", "AffineCoupling"]
+    step = ["ActNorm", "InvertibleLinear", "Coupling"]
     assert kinds == [step, [*step, "FactorOut"], step, step]
     channels = [
         member.keras_layers[0].weights[0].shape[0]
