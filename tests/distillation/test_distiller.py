@@ -104,7 +104,7 @@ ILLEGAL = {
         lambda a, b, c: FlowDistiller(
             student=a, teacher=b, distillation_losses=[LatentLoss(name="nll")]
         ),
-        "must have different names, none of loss, nll, .*, grad_norm, skipped_steps; got 'nll'",
+        "must have different names, none of loss, nll, .*, left_out_samples; got 'nll'",
     ),
     "taps": (
         lambda a, b, c: FlowDistiller(
@@ -194,7 +194,7 @@ def test_a_compiled_fit_moves_every_weight_of_the_student_and_none_of_the_teache
     logs = distiller.fit(batches(data(24)), epochs=2, verbose=0).history
     assert set(logs) == {
         *("loss", "nll", "intermediate_latent_loss", "synthesized_loss"),
-        *("grad_norm", "skipped_steps"),
+        *("grad_norm", "skipped_steps", "left_out_samples"),
     }
     assert np.all(np.isfinite(list(logs.values())))
     assert_equal(values(teacher), teacher_before)

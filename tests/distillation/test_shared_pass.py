@@ -53,7 +53,9 @@ CASES = {
     "samples": (
         SPACES[:1],
         1.0,
-        {"student trace": 1, "student sample": 1, "teacher sample": 1, "noise": 1},
+        # The teacher has to map its samples back, for those to be left out that it does not know.
+        {"student trace": 1, "student sample": 1, "noise": 1}
+        | {"teacher sample": 1, "teacher trace": 1},
     ),
     "samples and their latents": (
         [SPACES[1], ForwardKLLoss()],
@@ -75,7 +77,7 @@ CASES = {
     "two temperatures": (
         [SynthesizedLoss(), SynthesizedLoss(temperature=0.7, name="colder")],
         0.0,
-        {"student sample": 2, "teacher sample": 2, "noise": 2},
+        {"student sample": 2, "teacher sample": 2, "teacher trace": 2, "noise": 2},
     ),
 }
 
@@ -97,6 +99,8 @@ def test_each_pass_runs_once_however_many_losses_use_it(case, pair, counted):
     )
     assert counted == expected
     names = {loss.name for loss in losses} | ({"nll"} if nll_weight else set())
+    if any(isinstance(loss, (SynthesizedLoss, ForwardKLLoss)) for loss in losses):
+        names.add("left_out_samples")
     assert set(logs) == {"loss", *names}
 
 

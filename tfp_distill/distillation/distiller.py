@@ -19,7 +19,8 @@ from tfp_distill.training import Part, Partition, PartwiseModel, StepRandom, los
 __all__ = ["FlowDistiller"]
 
 _NLL = "nll"
-_RESERVED_NAMES = ("loss", _NLL, "bits_per_dim", "grad_norm", "skipped_steps")
+_LEFT_OUT = "left_out_samples"
+_RESERVED_NAMES = ("loss", _NLL, "bits_per_dim", "grad_norm", "skipped_steps", _LEFT_OUT)
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -47,7 +48,9 @@ class FlowDistiller(PartwiseModel):
     and its latents against the teacher's at the matched depth, with no gradient between parts.
 
     Only the student is trained. The logs hold `loss`, `nll` and every active distillation loss by
-    name; a loss of weight 0 is not computed (validation always reports the nll).
+    name; a loss of weight 0 is not computed (validation always reports the nll). Where a loss looks
+    at samples of the teacher, `left_out_samples` is the share of them that it was not sure of, and
+    that no loss has seen (`SharedPass`).
 
     Args:
       student: the flow to train.
@@ -98,7 +101,7 @@ class FlowDistiller(PartwiseModel):
                 "`distillation_loss_weights` must have one weight for each of the "
                 f"{len(losses)} `distillation_losses`, got {len(weights)}."
             )
-        names = (*student.loss_names, *(loss.name for loss in losses))
+        names = (*student.loss_names, *(loss.name for loss in losses), _LEFT_OUT)
         super().__init__(loss_names=names, seed=seed, name=name)
         self.student = student
         self.teacher = as_given
@@ -319,6 +322,9 @@ class FlowDistiller(PartwiseModel):
         weights = tf.unstack(self._weights_of_losses.value, len(self._names))
         weight_of = dict(zip(self._names, weights, strict=True))
         loss = tf.add_n([weight_of[name] * losses[name] for name in self._active])
+        left_out = [rows for own in active if (rows := own.left_out(shared)) is not None]
+        if left_out:
+            losses[_LEFT_OUT] = tf.add_n(left_out) / len(left_out)
         return {"loss": loss, **losses}
 
     def _select_active(self) -> None:
@@ -336,8 +342,16 @@ class FlowDistiller(PartwiseModel):
         self._active = active
 
     def _sample_teacher(self, n: int) -> tf.Tensor:
-        z = StepRandom(self.seed, 0, stream="initialization").normal(n, self.student.latent_dims)
-        return self._teacher.to_data_and_fldj(z)[0]
+        placeholder = tf.zeros([n, *self.student.event_shape], self.compute_dtype)
+        random = StepRandom(self.seed, 0, stream="initialization")
+        shared = self.shared_pass(placeholder, None, random)
+        x = tf.boolean_mask(shared.teacher_sample(1.0).x, shared.kept(1.0))
+        if len(x) < 2:
+            raise ValueError(
+                "`teacher` must make samples that it maps back to their latents, got "
+                f"{n - len(x):,} of {n:,} that it does not."
+            )
+        return x
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
