@@ -44,7 +44,8 @@ class TrainingRecord:
 
     Attributes:
       steps: number of steps so far, the skipped ones included.
-      seconds: wall-clock time of these steps, compilation included and validation not.
+      seconds: wall-clock time of these steps, compilation included; what happens at the end of an
+        epoch, as validation, drawing and saving, is not.
       skipped_steps: number of skipped steps.
       best_val_nll: lowest validation nll, that of the saved flow, in nats per example.
       history: one mapping of figures for every measurement; of a training in parts with `parts`,
@@ -121,7 +122,7 @@ def fit_flow(
         initial_epoch=record.steps // report_steps,
         epochs=steps // report_steps,
         steps_per_epoch=report_steps,
-        callbacks=[meter, *callbacks, reporter],
+        callbacks=[meter, *callbacks, reporter],  # In this order, see `_Meter`.
         verbose=0,
     )
     return reporter.record
@@ -170,23 +171,31 @@ def execution_steps(report_steps: int) -> int:
 
 
 class _Meter(keras.callbacks.Callback):
-    """Measures time and memory from the begin of an epoch on, before other callbacks prepare it."""
+    """Measures time and memory of an epoch's training steps, and of what prepares them.
+
+    As the first callback it begins before the others prepare an epoch, and ends before any of them
+    draws, validates or saves at its end.
+    """
 
     def __init__(self):
         super().__init__()
         self._memory = PeakMemory()
         self._began = 0.0
+        self.seconds = 0.0
+        self.memory: dict[str, int] = {}  # The peak by name, where it is known.
 
     def on_epoch_begin(self, epoch, logs=None):
+        tf.test.experimental.sync_devices()
         self._memory.reset()
         self._began = time.perf_counter()
 
-    def read(self):
-        """Returns seconds, and the peak of memory by name where it is known."""
+    def on_epoch_end(self, epoch, logs=None):
+        # Logs may be there while a device still works on the last update.
+        tf.test.experimental.sync_devices()
+        self.seconds = time.perf_counter() - self._began
         peak = self._memory.read()
         # A CPU's allocator that leaves out small tensors counts none of a small flow's.
-        memory = {"peak_bytes": peak} if peak else {}
-        return time.perf_counter() - self._began, memory
+        self.memory = {"peak_bytes": peak} if peak else {}
 
 
 class _Reporter(keras.callbacks.Callback):
@@ -212,8 +221,7 @@ class _Reporter(keras.callbacks.Callback):
             self._monitor.set_model(model)
 
     def on_epoch_end(self, epoch, logs=None):
-        own_seconds, memory = self._meter.read()
-        seconds = self.record.seconds + own_seconds
+        seconds = self.record.seconds + self._meter.seconds
         logs = {name: float(value) for name, value in logs.items()}
         with averaged_weights(self.model):
             logs["val_nll"] = self._validation_nll()
@@ -225,7 +233,7 @@ class _Reporter(keras.callbacks.Callback):
             if logs["val_nll"] < self.record.best_val_nll:
                 self._flow.save(self._directory / "flow.keras")
         steps = self.model.step
-        row = {"step": steps, "seconds": seconds, **memory, **logs}
+        row = {"step": steps, "seconds": seconds, **self._meter.memory, **logs}
         if self.model.all_parts:
             row["parts"] = self.model.active_parts
         checkpoint = f"checkpoint_{steps}.weights.h5"

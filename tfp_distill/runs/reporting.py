@@ -8,9 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfp_distill.evaluation import (
+    DataRange,
     FrechetDistance,
     LearningCurve,
     Result,
+    SampleQuality,
     evaluate_flow,
     format_table,
     frechet_distance,
@@ -26,6 +28,7 @@ from tfp_distill.evaluation import (
     reconstructions,
     reference_statistics,
     sample_grid,
+    sample_quality,
     sampled_images,
     temperature_sweep,
     training_table,
@@ -40,7 +43,7 @@ from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["evaluate"]
 
-_PLOTTED_SAMPLES = 20_000
+_SAMPLES_OF_ROWS = 20_000
 _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
 _SPEED_BATCH_OF_IMAGES = 64
 
@@ -54,6 +57,7 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
     """
     data, recipe = run.data, run.recipe
     flows = {name: run.load_flow(name) for name in run.trained()}
+    samples, quality = _sample_rows(run, flows)
     results, curves, histories = [], {}, {}
     for name, flow in flows.items():
         print(f"{name}: is evaluated", flush=True)
@@ -65,6 +69,7 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
                 data.test,
                 data.test_condition,
                 frechet=_frechet_distances(run, flow),
+                samples=quality.get(name),
                 training_steps=record.steps,
                 training_seconds=record.seconds,
                 skipped_steps=record.skipped_steps,
@@ -86,7 +91,7 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
         tables["In parts, beside end to end"] = training_table(histories, test, unit=unit)
         tables["Phases and parts"] = phase_table(histories, unit=unit)
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
-    figures |= (_draw_images if data.pixel_format else _draw_rows)(run, flows)
+    figures |= _draw_images(run, flows) if data.pixel_format else _draw_rows(run, samples)
     write_results_json(run.path / "results.json", results, settings=settings)
     write_report(
         run.path / "report.html",
@@ -150,21 +155,33 @@ def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistan
     }
 
 
-def _draw_rows(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure]:
+def _sample_rows(
+    run: RunDirectory, flows: Mapping[str, Flow]
+) -> tuple[dict[str, np.ndarray], dict[str, SampleQuality]]:
+    """Returns samples of flows of rows, and how they look beside the data; nothing of images."""
     data = run.data
+    if data.pixel_format:
+        return {}, {}
+    data_range = DataRange.of_rows(data.train)
     samples = {name: _samples(flow, data.test_condition) for name, flow in flows.items()}
-    names = data.feature_names
-    return {
-        "Marginals": marginals(data.test, samples, feature_names=names),
-        "Pairs of dimensions": pairwise(data.test, samples, feature_names=names),
+    return samples, {
+        name: sample_quality(rows, data_range, data.test) for name, rows in samples.items()
     }
 
 
 def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
     if condition is None:
-        return flow.sample(_PLOTTED_SAMPLES).numpy()
-    condition = condition[:_PLOTTED_SAMPLES]
+        return flow.sample(_SAMPLES_OF_ROWS).numpy()
+    condition = condition[:_SAMPLES_OF_ROWS]
     return flow.sample(len(condition), condition).numpy()
+
+
+def _draw_rows(run: RunDirectory, samples: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    test, names = run.data.test, run.data.feature_names
+    return {
+        "Marginals": marginals(test, samples, feature_names=names),
+        "Pairs of dimensions": pairwise(test, samples, feature_names=names),
+    }
 
 
 def _draw_images(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure]:
