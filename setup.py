@@ -9,6 +9,7 @@ setup(
     packages=[
         "tfp_distill",
         "tfp_distill.bijectors",
+        "tfp_distill.bijectors.transforms",
         "tfp_distill.data",
         "tfp_distill.data.embedded",
         "tfp_distill.data.tabular",

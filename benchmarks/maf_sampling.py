@@ -17,7 +17,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_distill
-from tfp_distill.bijectors.conditional_affine import bounded_log_scale
+from tfp_distill.bijectors.transforms.affine import bounded_log_scale
 
 DIMS, STEPS, ROWS, REPEATS = 63, 3, 1000, 15
 
@@ -27,7 +27,7 @@ def same_flow_of_tfp(flow: tfp_distill.Flow) -> tfp.bijectors.Bijector:
 
     def shift_and_log_scale(made, bound):
         def function(x):
-            shift, raw = made(x)
+            shift, raw = tf.unstack(made(x), axis=-2)
             return shift, bounded_log_scale(raw, bound)
 
         return function

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import AdditiveCoupling, AffineCoupling
+from tfp_distill.bijectors import AdditiveTransform, AffineTransform, Coupling
 from tfp_distill.networks import dense_conditioner
 
 
@@ -18,7 +18,7 @@ def _conditioner(inputs, outputs):
 def test_affine_coupling_agrees_with_tfps_real_nvp(dims, randomize, float64):
     kept, changed = dims // 2, dims - dims // 2
     conditioner = _conditioner(kept, 2 * changed)
-    coupling = AffineCoupling(conditioner, dims, log_scale_bound=1.5)
+    coupling = Coupling(conditioner, dims, transform=AffineTransform(1.5))
     randomize([conditioner], size=1.0)
 
     def shift_and_log_scale(x, output_units):
@@ -38,7 +38,7 @@ def test_affine_coupling_agrees_with_tfps_real_nvp(dims, randomize, float64):
 
 def test_additive_coupling_shifts_by_the_conditioner(randomize):
     conditioner = _conditioner(2, 3)
-    coupling = AdditiveCoupling(conditioner, 5)
+    coupling = Coupling(conditioner, 5, transform=AdditiveTransform())
     randomize([conditioner])
     x = tf.constant(np.random.RandomState(0).normal(size=(4, 5)), tf.float32)
     z, ildj = coupling.inverse_and_ildj(x)
@@ -50,8 +50,8 @@ def test_additive_coupling_shifts_by_the_conditioner(randomize):
 def test_new_couplings_are_the_identity():
     x = tf.constant(np.random.RandomState(0).normal(size=(4, 5)), tf.float32)
     for coupling in (
-        AffineCoupling(_conditioner(2, 6), 5),
-        AdditiveCoupling(_conditioner(2, 3), 5),
+        Coupling(_conditioner(2, 6), 5, transform=AffineTransform(3.0)),
+        Coupling(_conditioner(2, 3), 5, transform=AdditiveTransform()),
     ):
         z, ildj = coupling.inverse_and_ildj(x)
         np.testing.assert_array_equal(z, x)
@@ -60,7 +60,7 @@ def test_new_couplings_are_the_identity():
 
 def test_extreme_weights_leave_values_and_gradients_finite(randomize):
     conditioner = _conditioner(2, 6)
-    coupling = AffineCoupling(conditioner, 5, log_scale_bound=3.0)
+    coupling = Coupling(conditioner, 5, transform=AffineTransform(3.0))
     randomize([conditioner], size=1000.0)
     x = tf.constant(np.random.RandomState(0).normal(size=(50, 5)), tf.float32)
     for direction in (coupling.inverse_and_ildj, coupling.forward_and_fldj):
@@ -74,34 +74,33 @@ def test_extreme_weights_leave_values_and_gradients_finite(randomize):
 
 
 def test_an_unbuilt_conditioner_is_built():
-    coupling = AffineCoupling(keras.Sequential([keras.layers.Dense(4)]), 4)
+    coupling = Coupling(
+        keras.Sequential([keras.layers.Dense(4)]), 4, transform=AffineTransform(3.0)
+    )
     assert len(coupling.trainable_variables) == 2
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: AffineCoupling(_conditioner(1, 2), 1), "`channels` must be at least 2, got 1"),
+        (lambda: _affine(1, 2, 1), "`channels` must be at least 2, got 1"),
+        (lambda: AffineTransform(0.0), r"`log_scale_bound` must be in \(0, 20\], got 0.0"),
+        (lambda: AffineTransform(21), r"`log_scale_bound` must be in \(0, 20\], got 21"),
         (
-            lambda: AffineCoupling(_conditioner(1, 2), 2, log_scale_bound=0.0),
-            r"`log_scale_bound` must be in \(0, 20\], got 0.0",
+            lambda: _affine(1, 3, 2).inverse(tf.zeros([1, 2])),
+            "`conditioner` of 'coupling' must return 2 channels, got 3",
         ),
         (
-            lambda: AffineCoupling(_conditioner(1, 2), 2, log_scale_bound=21),
-            r"`log_scale_bound` must be in \(0, 20\], got 21",
-        ),
-        (
-            lambda: AffineCoupling(_conditioner(1, 3), 2).inverse(tf.zeros([1, 2])),
-            "`conditioner` of 'affine_coupling' must return 2 channels, got 3",
-        ),
-        (
-            lambda: AdditiveCoupling(_conditioner(2, 1), 2, condition_dims=1).forward(
-                tf.zeros([1, 2])
-            ),
-            "`condition` must be given to the conditional 'additive_coupling'",
+            lambda: _affine(2, 2, 2, condition_dims=1).forward(tf.zeros([1, 2])),
+            "`condition` must be given to the conditional 'coupling'",
         ),
     ],
 )
 def test_errors_name_argument_rule_and_value(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def _affine(inputs, outputs, channels, **options):
+    conditioner = _conditioner(inputs, outputs)
+    return Coupling(conditioner, channels, transform=AffineTransform(3.0), **options)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import MaskedAutoregressive
+from tfp_distill.bijectors import AffineTransform, MaskedAutoregressive, SplineTransform
 from tfp_distill.networks import MADE
 
 
@@ -14,13 +14,13 @@ from tfp_distill.networks import MADE
 def test_agrees_with_tfps_sequential_inverse(dims, options, randomize, float64):
     made = MADE(dims, hidden_units=9, **options)
     randomize([made], size=0.5)
-    bijector = MaskedAutoregressive(made, log_scale_bound=1.5)
+    bijector = MaskedAutoregressive(made, transform=AffineTransform(1.5))
     random = np.random.RandomState(0)
     z = tf.constant(random.normal(size=(5, dims)))
     condition = tf.constant(random.normal(size=(5, 2))) if options.get("condition_dims") else None
 
     def shift_and_log_scale(x):
-        shift, raw = made(x, condition)
+        shift, raw = tf.unstack(made(x, condition), axis=-2)
         return shift, 1.5 * tf.tanh(raw / 1.5)
 
     # TFP runs the whole network once per dimension.
@@ -38,7 +38,7 @@ def test_agrees_with_tfps_sequential_inverse(dims, options, randomize, float64):
 def test_round_trip_at_63_dimensions(randomize):
     made = MADE(63, hidden_units=32)
     randomize([made], size=0.2)
-    bijector = MaskedAutoregressive(made)
+    bijector = MaskedAutoregressive(made, transform=AffineTransform(5.0))
     z = tf.constant(np.random.RandomState(0).normal(size=(20, 63)), tf.float32)
     x, fldj = bijector.forward_and_fldj(z)
     z_again, ildj = bijector.inverse_and_ildj(tf.identity(x))
@@ -50,7 +50,7 @@ def test_round_trip_at_63_dimensions(randomize):
 def test_extreme_weights_leave_values_and_gradients_finite(randomize):
     made = MADE(4, hidden_units=8)
     randomize([made], size=1000.0)
-    bijector = MaskedAutoregressive(made)
+    bijector = MaskedAutoregressive(made, transform=AffineTransform(5.0))
     x = tf.constant(np.random.RandomState(0).normal(size=(50, 4)), tf.float32)
     with tf.GradientTape() as tape:
         z, ildj = bijector.inverse_and_ildj(x)
@@ -64,11 +64,16 @@ def test_extreme_weights_leave_values_and_gradients_finite(randomize):
 @pytest.mark.parametrize("bound", [0, -1, 20.5, float("nan")])
 def test_the_bound_is_checked(bound):
     with pytest.raises(ValueError, match=r"`log_scale_bound` must be in \(0, 20\], got"):
-        MaskedAutoregressive(MADE(2), log_scale_bound=bound)
+        AffineTransform(bound)
+
+
+def test_conditioner_and_transform_must_agree():
+    with pytest.raises(ValueError, match="return the 11 parameters of `transform`, got 2"):
+        MaskedAutoregressive(MADE(2), transform=SplineTransform(4, 3.0))
 
 
 def test_a_condition_must_be_given_to_a_conditional_one():
-    bijector = MaskedAutoregressive(MADE(2, condition_dims=1))
+    bijector = MaskedAutoregressive(MADE(2, condition_dims=1), transform=AffineTransform(5.0))
     for direction in (bijector.inverse, bijector.forward):
         with pytest.raises(ValueError, match="`condition` must be given to the conditional 'made'"):
             direction(tf.zeros([1, 2]))

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import (
     ActNorm,
-    AffineCoupling,
+    AffineTransform,
+    Coupling,
     FactorOut,
     InvertibleLinear,
     MultiScaleChain,
@@ -28,7 +29,8 @@ def _step(channels, index, *, convolutions, factor_out):
     ]
     if convolutions:
         conditioner = ConvConditioner(channels // 2, channels, hidden_channels=3, seed=index)
-        members.append(AffineCoupling(conditioner, channels, log_scale_bound=0.5, event_ndims=3))
+        transform = AffineTransform(0.5)
+        members.append(Coupling(conditioner, channels, transform=transform, event_ndims=3))
         if factor_out:
             members.append(FactorOut(ZeroConv(channels // 2, channels), channels))
     return TracedChain(members, event_ndims=3, name=f"step_{index}")
@@ -167,7 +169,7 @@ def test_initialisation_normalises_every_step_and_every_network(randomize):
         if index == 2:
             image = Squeeze().inverse_and_ildj(image[..., :2])[0]
         for member in step.bijectors:
-            if isinstance(member, AffineCoupling) and not isinstance(member, FactorOut):
+            if isinstance(member, Coupling) and not isinstance(member, FactorOut):
                 conditioner, *_ = member.keras_layers
                 before = conditioner.get_weights()
                 conditioner.initialize(image[..., : image.shape[-1] // 2])

@@ -13,12 +13,14 @@ import tensorflow_probability as tfp
 
 from tfp_distill.bijectors import (
     ActNorm,
-    AdditiveCoupling,
-    AffineCoupling,
+    AdditiveTransform,
+    AffineTransform,
+    Coupling,
     FactorOut,
     InvertibleLinear,
     MaskedAutoregressive,
     MultiScaleChain,
+    SplineTransform,
     Squeeze,
     Standardize,
     TracedChain,
@@ -54,12 +56,32 @@ def _convolution(inputs, outputs):
 
 def _affine(dims, condition_dims=0, name="affine"):
     conditioner = _dense(dims // 2 + condition_dims, 2 * (dims - dims // 2))
-    return AffineCoupling(conditioner, dims, condition_dims=condition_dims, name=name)
+    return Coupling(
+        conditioner,
+        dims,
+        transform=AffineTransform(3.0),
+        condition_dims=condition_dims,
+        name=name,
+    )
+
+
+def _spline(dims, condition_dims=0, num_bins=4, tail_bound=2.0):
+    transform = SplineTransform(num_bins, tail_bound)
+    outputs = transform.num_parameters * (dims - dims // 2)
+    conditioner = _dense(dims // 2 + condition_dims, outputs)
+    return Coupling(conditioner, dims, transform=transform, condition_dims=condition_dims)
 
 
 def _maf(dims, name="maf", bound=5.0, **kwargs):
     made = MADE(dims, **{"hidden_units": 7, "activation": "tanh", **kwargs})
-    return MaskedAutoregressive(made, log_scale_bound=bound, name=name)
+    return MaskedAutoregressive(made, transform=AffineTransform(bound), name=name)
+
+
+def _spline_maf(dims, **kwargs):
+    transform = SplineTransform(5, 2.0)
+    options = {"hidden_units": 7, "activation": "tanh", **kwargs}
+    made = MADE(dims, num_parameters=transform.num_parameters, **options)
+    return MaskedAutoregressive(made, transform=transform)
 
 
 def _standardize(dims, event_ndims=1):
@@ -79,10 +101,8 @@ def _step(dims, name):
 def _image_step(channels, name, *, additive=False, factor_out=False):
     half = channels // 2
     conditioner = ConvConditioner(half, half if additive else channels, hidden_channels=3, seed=2)
-    if additive:
-        coupling = AdditiveCoupling(conditioner, channels, event_ndims=3)
-    else:
-        coupling = AffineCoupling(conditioner, channels, log_scale_bound=0.5, event_ndims=3)
+    transform = AdditiveTransform() if additive else AffineTransform(0.5)
+    coupling = Coupling(conditioner, channels, transform=transform, event_ndims=3)
     members = [ActNorm(channels, event_ndims=3), InvertibleLinear(channels, event_ndims=3)]
     members.append(coupling)
     if factor_out:
@@ -110,14 +130,36 @@ CASES = {
     "affine": Case(lambda: _affine(4), (4,)),
     "affine_odd": Case(lambda: _affine(3), (3,)),
     "affine_conditional": Case(lambda: _affine(3, condition_dims=2), (3,), 2),
-    "affine_image": Case(lambda: AffineCoupling(_convolution(1, 4), 3, event_ndims=3), (2, 2, 3)),
-    "additive": Case(lambda: AdditiveCoupling(_dense(2, 3), 5), (5,)),
+    "affine_image": Case(
+        lambda: Coupling(
+            _convolution(1, 4), 3, transform=AffineTransform(3.0), event_ndims=3, name="image"
+        ),
+        (2, 2, 3),
+    ),
+    "additive": Case(lambda: Coupling(_dense(2, 3), 5, transform=AdditiveTransform()), (5,)),
     "additive_conditional": Case(
-        lambda: AdditiveCoupling(_dense(3, 1), 2, condition_dims=2), (2,), 2
+        lambda: Coupling(_dense(3, 1), 2, transform=AdditiveTransform(), condition_dims=2), (2,), 2
     ),
     "additive_image": Case(
-        lambda: AdditiveCoupling(_convolution(1, 2), 3, event_ndims=3), (2, 2, 3)
+        lambda: Coupling(
+            _convolution(1, 2), 3, transform=AdditiveTransform(), event_ndims=3, name="image"
+        ),
+        (2, 2, 3),
     ),
+    "spline": Case(lambda: _spline(4), (4,)),
+    "spline_odd_two_bins": Case(lambda: _spline(3, num_bins=2), (3,)),
+    "spline_conditional": Case(lambda: _spline(3, condition_dims=2), (3,), 2),
+    "spline_wide": Case(lambda: _spline(3, num_bins=16, tail_bound=8.0), (3,)),
+    "spline_image": Case(
+        lambda: Coupling(
+            _convolution(1, 22), 3, transform=SplineTransform(4, 2.0), event_ndims=3, name="image"
+        ),
+        (2, 2, 3),
+    ),
+    "spline_maf": Case(lambda: _spline_maf(4), (4,)),
+    "spline_maf_reverse": Case(lambda: _spline_maf(4, reverse=True), (4,)),
+    "spline_maf_conditional": Case(lambda: _spline_maf(3, condition_dims=2), (3,), 2),
+    "spline_iaf": Case(lambda: tfb.Invert(_spline_maf(3)), (3,)),
     "maf": Case(lambda: _maf(4), (4,)),
     "maf_reverse": Case(lambda: _maf(4, reverse=True), (4,)),
     "maf_two_dims": Case(lambda: _maf(2, hidden_units=3), (2,)),
@@ -138,7 +180,12 @@ CASES = {
     ),
     "unsqueeze": Case(lambda: tfb.Invert(Squeeze()), (1, 2, 4), latent_shape=(2, 4, 1)),
     "affine_convolution": Case(
-        lambda: AffineCoupling(ConvConditioner(1, 4, hidden_channels=3), 3, event_ndims=3),
+        lambda: Coupling(
+            ConvConditioner(1, 4, hidden_channels=3),
+            3,
+            transform=AffineTransform(3.0),
+            event_ndims=3,
+        ),
         (2, 3, 3),
     ),
     "factor_out": Case(lambda: FactorOut(ZeroConv(2, 4), 4), (2, 2, 4)),
@@ -179,7 +226,7 @@ CASES = {
             [
                 ActNorm(3, event_ndims=3),
                 InvertibleLinear(3, event_ndims=3),
-                AffineCoupling(_convolution(1, 4), 3, event_ndims=3),
+                Coupling(_convolution(1, 4), 3, transform=AffineTransform(3.0), event_ndims=3),
             ],
             event_ndims=3,
         ),

@@ -30,6 +30,17 @@ PARAMETERS = {
     "hepmass_maf_teacher": 18_876,
     "miniboone_maf_teacher": 31_812,
     "bsds300_maf_teacher": 43_572,
+    # Neural spline flows: from the formula of `TabularGlowConfig`.
+    "power_spline_student": 10_527,
+    "power_spline_teacher": 167_592,
+    "gas_spline_student": 12_996,
+    "gas_spline_teacher": 189_536,
+    "hepmass_spline_student": 30_720,
+    "hepmass_spline_teacher": 343_680,
+    "miniboone_spline_student": 61_179,
+    "miniboone_spline_teacher": 593_864,
+    "bsds300_spline_student": 91_389,
+    "bsds300_spline_teacher": 828_024,
     # Images: Table 5, with the free entries of L and U only.
     "cifar10_glow_student": 11_015_664,
     "cifar10_glow_teacher": 44_052_720,
@@ -67,6 +78,7 @@ def test_an_unknown_preset_is_refused(name):
     [
         TabularGlowConfig(dims=5, coupling="additive", condition_dims=2, activation="tanh"),
         MAFConfig(dims=3, num_steps=2, inverse_autoregressive=True, log_scale_bound=2.0),
+        MAFConfig(dims=3, transform="spline", mixing=True, num_bins=4, tail_bound=3.0),
     ],
 )
 def test_configurations_are_values(config):
@@ -91,7 +103,9 @@ def test_configurations_are_values(config):
             "`num_hidden_layers` must be an integer of at least 1, got True",
         ),
         (dict(dims=2, condition_dims=-1), "`condition_dims` must be an integer of at least 0"),
-        (dict(dims=2, seed=-3), "`seed` must be an integer of at least 0, got -3"),
+        (dict(dims=2, seed=0.5), "`seed` must be an integer, got 0.5"),
+        (dict(dims=2, num_bins=1), "`num_bins` must be an integer from 2 to 100, got 1"),
+        (dict(dims=2, tail_bound=0.0), "`tail_bound` must be positive and finite, got 0.0"),
         (dict(dims=2, log_scale_bound=0), r"`log_scale_bound` must be in \(0, 20\], got 0"),
     ],
 )
@@ -100,9 +114,13 @@ def test_errors_name_argument_rule_and_value(config_class, options, message):
         config_class(**options)
 
 
-def test_the_kind_of_coupling_is_checked():
-    with pytest.raises(ValueError, match='`coupling` must be "affine" or "additive", got .spline'):
-        TabularGlowConfig(dims=2, coupling="spline")
+def test_the_kind_of_transform_is_checked():
+    with pytest.raises(
+        ValueError, match='`coupling` must be "affine", "additive" or "spline", got'
+    ):
+        TabularGlowConfig(dims=2, coupling="cubic")
+    with pytest.raises(ValueError, match='`transform` must be "affine" or "spline", got .additive'):
+        MAFConfig(dims=2, transform="additive")
 
 
 def test_configurations_share_a_base():

@@ -39,7 +39,7 @@ def _jacobians(function, x):
     """Of shift and of raw log-scale, largest absolute value over the rows, `[D, inputs]`."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        outputs = function(x)
+        outputs = tf.unstack(function(x), axis=-2)
     return [
         np.max(np.abs(tape.batch_jacobian(y, x, experimental_use_pfor=False)), axis=0)
         for y in outputs
@@ -72,19 +72,18 @@ def test_every_hidden_unit_is_used(made):
     biases = [w for w in made.trainable_weights if w.name.endswith("bias")]
     assert len(biases) == made.get_config()["num_hidden_layers"] + 1
     with tf.GradientTape() as tape:
-        loss = tf.add_n([tf.reduce_sum(tf.sin(y)) for y in made(x, condition)])
+        loss = tf.reduce_sum(tf.sin(made(x, condition)))
     for bias, gradient in zip(biases, tape.gradient(loss, [b.value for b in biases]), strict=True):
         assert np.all(np.asarray(gradient) != 0), bias.path
 
 
 def test_autoregress_agrees_with_one_pass(made):
     x, condition = _inputs(made)
-    shift, raw = made(x, condition)
+    expected = made(x, condition)
     blocks = []
 
-    def emit(block, block_shift, block_raw):
-        np.testing.assert_allclose(block_shift, shift[:, block], atol=1e-12)
-        np.testing.assert_allclose(block_raw, raw[:, block], atol=1e-12)
+    def emit(block, parameters):
+        np.testing.assert_allclose(parameters, expected[..., block], atol=1e-12)
         blocks.append(np.arange(*block.indices(x.shape[1])))
         return x[:, block]
 
@@ -104,10 +103,10 @@ def test_number_of_sequential_blocks(dims, hidden_units, condition_dims, blocks)
     made = MADE(dims, hidden_units=hidden_units, condition_dims=condition_dims)
     count = 0
 
-    def emit(block, shift, raw):
+    def emit(block, parameters):
         nonlocal count
         count += 1
-        return shift
+        return parameters[:, 0]
 
     condition = tf.zeros([1, condition_dims]) if condition_dims else None
     made.autoregress(emit, tf.constant(1), condition)
@@ -116,8 +115,7 @@ def test_number_of_sequential_blocks(dims, hidden_units, condition_dims, blocks)
 
 def test_starts_as_zero_and_has_dense_counts():
     made = MADE(6, hidden_units=32)
-    for outputs in made(tf.ones([2, 6])):
-        np.testing.assert_array_equal(outputs, np.zeros([2, 6]))
+    np.testing.assert_array_equal(made(tf.ones([2, 6])), np.zeros([2, 2, 6]))
     assert made.count_params() == 6 * 32 + 32 + 32 * 32 + 32 + 32 * 12 + 12
 
 
@@ -133,6 +131,7 @@ def test_config_rebuilds_the_network():
     ("options", "message"),
     [
         (dict(dims=1), "`dims` must be at least 2, got 1"),
+        (dict(dims=2, num_parameters=0), "`num_parameters` must be at least 1, got 0"),
         (dict(dims=2, hidden_units=0), "`hidden_units` must be at least 1, got 0"),
         (dict(dims=2, num_hidden_layers=0), "`num_hidden_layers` must be at least 1, got 0"),
     ],

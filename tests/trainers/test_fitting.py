@@ -47,7 +47,12 @@ def _distiller():
     teacher = Flow(MAFConfig(DIMS, num_steps=1, hidden_units=4, seed=1))
     for flow in (student, teacher):
         flow.set_statistics(data.statistics.mean, data.statistics.scale)
-    distiller = FlowDistiller(student, teacher, [LatentLoss(), SynthesizedLoss()], [0.2, 0.2])
+    distiller = FlowDistiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=[LatentLoss(), SynthesizedLoss()],
+        distillation_loss_weights=[0.2, 0.2],
+    )
     distiller.compile(_optimizer(), jit_compile=False)
     callbacks = [SynthesizedLossGate(open_at_step=3)]
     return distiller, student, callbacks, DistillationMonitor(data.validation)

@@ -1,7 +1,7 @@
 """Bijectors: TensorFlow Probability subclasses whose weights Keras can see."""
 
 from tfp_distill.bijectors.actnorm import ActNorm
-from tfp_distill.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_distill.bijectors.coupling import Coupling
 from tfp_distill.bijectors.factor_out import FactorOut
 from tfp_distill.bijectors.invertible_linear import InvertibleLinear
 from tfp_distill.bijectors.keras_bijector import (
@@ -19,17 +19,26 @@ from tfp_distill.bijectors.traced_chain import (
     TracedChain,
     standard_normal_log_prob,
 )
+from tfp_distill.bijectors.transforms import (
+    AdditiveTransform,
+    AffineTransform,
+    ScalarTransform,
+    SplineTransform,
+)
 
 __all__ = [
     "ActNorm",
-    "AdditiveCoupling",
-    "AffineCoupling",
+    "AdditiveTransform",
+    "AffineTransform",
+    "Coupling",
     "FactorOut",
     "InvertibleLinear",
     "KerasBijector",
     "MaskedAutoregressive",
     "MultiScaleChain",
     "Segment",
+    "ScalarTransform",
+    "SplineTransform",
     "Squeeze",
     "Standardize",
     "Trace",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import keras
 
-from tfp_distill.bijectors.coupling import AffineCoupling
+from tfp_distill.bijectors.coupling import Coupling
+from tfp_distill.bijectors.transforms import AffineTransform
 
 __all__ = ["FactorOut"]
 
 
-class FactorOut(AffineCoupling):
+class FactorOut(Coupling):
     """Whitens the half that leaves the flow by a Gaussian that the kept half determines.
 
         x = (a, b),  p(b | a) = N(mean, exp(log_scale)^2),  (mean, raw) = prior(a)
@@ -43,4 +44,5 @@ class FactorOut(AffineCoupling):
     ) -> None:
         if channels % 2:
             raise ValueError(f"`channels` must be even, got {channels}.")
-        super().__init__(prior, channels, log_scale_bound=log_scale_bound, event_ndims=3, name=name)
+        transform = AffineTransform(log_scale_bound)
+        super().__init__(prior, channels, transform=transform, event_ndims=3, name=name)

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from tfp_distill.bijectors.conditional_affine import bounded_log_scale, check_log_scale_bound
 from tfp_distill.bijectors.keras_bijector import KerasBijector
+from tfp_distill.bijectors.transforms import ScalarTransform
 
 __all__ = ["AutoregressiveConditioner", "MaskedAutoregressive"]
 
@@ -17,28 +17,32 @@ class AutoregressiveConditioner(Protocol):
     """A built Keras layer whose outputs for x_i depend on x_1 ... x_{i-1} and condition only."""
 
     conditional: bool
+    num_parameters: int
 
-    def __call__(self, x: tf.Tensor, condition: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns shift and raw log-scale, both `[batch, D]`, in one pass."""
+    def __call__(self, x: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
+        """Returns the parameters `[batch, P, D]` of all dimensions, in one pass."""
 
     def autoregress(
         self,
-        emit: Callable[[slice, tf.Tensor, tf.Tensor], tf.Tensor],
+        emit: Callable[[slice, tf.Tensor], tf.Tensor],
         batch_size: tf.Tensor,
         condition: tf.Tensor | None,
     ) -> tf.Tensor:
         """Builds x `[batch, D]` block by block, at the cost of one pass.
 
-        Calls `x_block = emit(block, shift, raw_log_scale)` for successive slices of dimensions.
+        Calls `x_block = emit(block, parameters)` for successive slices of dimensions.
         """
 
 
 class MaskedAutoregressive(KerasBijector):
-    """Masked autoregressive flow (Papamakarios, Pavlakou and Murray, 2017, equations 2 to 4).
+    """Transforms every dimension by a map that the dimensions before it determine.
 
-        (shift_i, raw_i) = conditioner(x_1, ..., x_{i-1}),  log_scale = bound * tanh(raw / bound)
-        normalizing:  z_i = (x_i - shift_i) * exp(-log_scale_i)       ildj = -sum(log_scale)
-        generative:   x_i = shift_i + z_i * exp(log_scale_i)          fldj =  sum(log_scale)
+        parameters_i = conditioner(x_1, ..., x_{i-1})
+        normalizing:  z_i = T^-1(x_i; parameters_i)      ildj = sum_i log dT^-1/dx_i
+        generative:   x_i = T(z_i; parameters_i)         fldj = sum_i log dT/dz_i
+
+    (Papamakarios, Pavlakou and Murray, 2017, arXiv:1705.07057, equations 2 to 4, for an affine T;
+    Durkan et al., 2019, arXiv:1906.04032, for splines.)
 
     The normalizing direction is one pass of the network. The generative direction is sequential in
     the dimensions, but computes each hidden unit only once, as soon as the inputs that it may see
@@ -50,37 +54,42 @@ class MaskedAutoregressive(KerasBijector):
 
     Args:
       conditioner: an `AutoregressiveConditioner`, for instance `tfp_distill.networks.MADE`.
-      log_scale_bound: the bound, in nats. 5 by default: a factor of 148. It must be wide enough for
-        the sharpest conditional of the data relative to its marginal.
+      transform: T, with as many parameters as the conditioner returns.
       name: name of the bijector.
+
+    Raises:
+      ValueError: if conditioner and transform differ in their numbers of parameters.
     """
 
     def __init__(
         self,
         conditioner: AutoregressiveConditioner,
         *,
-        log_scale_bound: float = 5.0,
+        transform: ScalarTransform,
         name: str = "masked_autoregressive",
     ) -> None:
-        check_log_scale_bound(log_scale_bound)
+        if conditioner.num_parameters != transform.num_parameters:
+            raise ValueError(
+                f"`conditioner` must return the {transform.num_parameters} parameters of "
+                f"`transform`, got {conditioner.num_parameters}."
+            )
         self._conditioner = conditioner
-        self._bound = log_scale_bound
+        self._transform = transform
         super().__init__(
             [conditioner], event_ndims=1, conditional=conditioner.conditional, name=name
         )
 
     def _inverse_and_ildj(self, x, condition):
-        shift, raw = self._conditioner(x, condition)
-        log_scale = bounded_log_scale(raw, self._bound)
-        return (x - shift) * tf.exp(-log_scale), -tf.reduce_sum(log_scale, axis=-1)
+        z, log_derivative = self._transform.inverse_and_ildj(x, self._conditioner(x, condition))
+        return z, tf.reduce_sum(log_derivative, axis=-1)
 
     def _forward_and_fldj(self, z, condition):
         log_dets = []
 
-        def emit(block, shift, raw):
-            log_scale = bounded_log_scale(raw, self._bound)
-            log_dets.append(tf.reduce_sum(log_scale, axis=-1))
-            return shift + z[:, block] * tf.exp(log_scale)
+        def emit(block, parameters):
+            x, log_derivative = self._transform.forward_and_fldj(z[:, block], parameters)
+            log_dets.append(tf.reduce_sum(log_derivative, axis=-1))
+            return x
 
         x = self._conditioner.autoregress(emit, tf.shape(z)[0], condition)
         return x, tf.add_n(log_dets)

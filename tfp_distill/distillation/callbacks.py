@@ -136,7 +136,8 @@ class DistillationMonitor(_DistillerCallback):
     - `val_nll_gap`: nll of the student minus nll of the teacher, in nats per example;
     - `val_latent_distance`: mean |f_s(x) - f_t(x)| per dimension;
     - `val_sample_distance`: mean |f_s^-1(z) - f_t^-1(z)| per dimension, in units of the student's
-      scale, for as many fixed standard-normal z.
+      scale, for as many fixed standard-normal z; without those whose samples are left out (see
+      `SharedPass`).
 
     The names can be used by `EarlyStopping`, `ModelCheckpoint` and `TensorBoard` callbacks that
     come after it in the list.
@@ -173,15 +174,18 @@ class DistillationMonitor(_DistillerCallback):
 
 def _sums_of_distances(distiller: FlowDistiller) -> Callable[..., dict[str, tf.Tensor]]:
     def sums(index: tf.Tensor, x: tf.Tensor, condition: tf.Tensor | None = None):
-        shared = distiller.shared_pass(x, condition, StepRandom(distiller.seed, index))
+        random = StepRandom(distiller.seed, index, stream="evaluation")
+        shared = distiller.shared_pass(x, condition, random)
         student, teacher = shared.student_trace, shared.teacher_trace
-        samples = shared.student_sample(1.0).x - shared.teacher_sample(1.0).x
-        samples = distiller.student.standardize.in_units_of_scale(samples)
+        samples = shared.student_sample_of_kept(1.0).x - shared.teacher_sample(1.0).x
+        samples = tf.abs(distiller.student.standardize.in_units_of_scale(samples))
+        samples = tf.reshape(samples, [tf.shape(x)[0], -1])
+        apart = tf.abs(student.latents[-1] - teacher.latents[-1])
         distances = {
-            "val_nll_gap": teacher.log_prob()[:, None] - student.log_prob()[:, None],
-            "val_latent_distance": tf.abs(student.latents[-1] - teacher.latents[-1]),
-            "val_sample_distance": tf.abs(samples),
+            "val_nll_gap": teacher.log_prob() - student.log_prob(),
+            "val_latent_distance": tf.reduce_mean(apart, axis=-1),
+            "val_sample_distance": shared.average_over_kept(1.0, tf.reduce_mean(samples, axis=-1)),
         }
-        return {n: tf.reduce_sum(tf.reduce_mean(d, axis=-1)) for n, d in distances.items()}
+        return {name: tf.reduce_sum(rows) for name, rows in distances.items()}
 
     return sums

@@ -19,7 +19,8 @@ from tfp_distill.training import Part, Partition, PartwiseModel, StepRandom, los
 __all__ = ["FlowDistiller"]
 
 _NLL = "nll"
-_RESERVED_NAMES = ("loss", _NLL, "bits_per_dim", "grad_norm", "skipped_steps")
+_LEFT_OUT = "left_out_samples"
+_RESERVED_NAMES = ("loss", _NLL, "bits_per_dim", "grad_norm", "skipped_steps", _LEFT_OUT)
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -29,10 +30,14 @@ class FlowDistiller(PartwiseModel):
         loss = student_loss_weight * nll + sum_i distillation_loss_weights[i] * distillation_loss_i
 
     per example, with nll in nats per example (Walton et al., 2023, eq. 15, as a minimised loss).
-    The argument names are those of `keras.distillation.Distiller`. Example:
+    The argument names are those of `keras.distillation.Distiller`, which takes the teacher first:
+    here all are given by name. Its `student_loss_weight` w is from 0 to 1, 0.5 by default, and
+    gives the distillation losses together the weight 1 - w; here it is a weight of its own, 1 by
+    default, and the others are what they are said to be. Keras's loss is this one with
+    `student_loss_weight=w, distillation_loss_weights=[(1 - w) * weight, ...]`. Example:
 
         distiller = FlowDistiller(
-            student, teacher,
+            student=student, teacher=teacher,
             distillation_losses=[IntermediateLatentLoss(), SynthesizedLoss()],
             distillation_loss_weights=[0.075, 0.075], student_loss_weight=0.85)
         distiller.compile(optimizer="adam")
@@ -43,7 +48,9 @@ class FlowDistiller(PartwiseModel):
     and its latents against the teacher's at the matched depth, with no gradient between parts.
 
     Only the student is trained. The logs hold `loss`, `nll` and every active distillation loss by
-    name; a loss of weight 0 is not computed (validation always reports the nll).
+    name; a loss of weight 0 is not computed (validation always reports the nll). Where a loss looks
+    at samples of the teacher, `left_out_samples` is the share of them that it was not sure of, and
+    that no loss has seen (`SharedPass`).
 
     Args:
       student: the flow to train.
@@ -51,22 +58,32 @@ class FlowDistiller(PartwiseModel):
         the student's event shape and nothing else in common with it.
       distillation_losses: one or more losses with different names.
       distillation_loss_weights: one non-negative weight a loss; 1 each by default.
-      student_loss_weight: non-negative weight of the nll.
+      student_loss_weight: non-negative weight of the nll, which leaves the others' as they are.
       seed: seed of the shared latents.
       name: name of the model.
 
     Raises:
+      TypeError: if an argument has no name.
       ValueError: if shapes, names, weights or taps do not fit each other.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> FlowDistiller:
+        """Refuses arguments without names before Python does, to say why."""
+        if args:
+            raise TypeError(
+                "`student`, `teacher` and all other arguments must be given by name, because "
+                f"Keras's own Distiller takes the teacher first, got {len(args)} without one."
+            )
+        return super().__new__(cls, **kwargs)
+
     def __init__(
         self,
+        *,
         student: Flow,
         teacher: Flow | Teacher | tfp.distributions.TransformedDistribution,
         distillation_losses: DistillationLoss | Sequence[DistillationLoss],
         distillation_loss_weights: float | Sequence[float] | None = None,
         student_loss_weight: float = 1.0,
-        *,
         seed: int = 0,
         name: str | None = None,
     ) -> None:
@@ -84,7 +101,7 @@ class FlowDistiller(PartwiseModel):
                 "`distillation_loss_weights` must have one weight for each of the "
                 f"{len(losses)} `distillation_losses`, got {len(weights)}."
             )
-        names = (*student.loss_names, *(loss.name for loss in losses))
+        names = (*student.loss_names, *(loss.name for loss in losses), _LEFT_OUT)
         super().__init__(loss_names=names, seed=seed, name=name)
         self.student = student
         self.teacher = as_given
@@ -305,6 +322,9 @@ class FlowDistiller(PartwiseModel):
         weights = tf.unstack(self._weights_of_losses.value, len(self._names))
         weight_of = dict(zip(self._names, weights, strict=True))
         loss = tf.add_n([weight_of[name] * losses[name] for name in self._active])
+        left_out = [rows for own in active if (rows := own.left_out(shared)) is not None]
+        if left_out:
+            losses[_LEFT_OUT] = tf.add_n(left_out) / len(left_out)
         return {"loss": loss, **losses}
 
     def _select_active(self) -> None:
@@ -322,8 +342,16 @@ class FlowDistiller(PartwiseModel):
         self._active = active
 
     def _sample_teacher(self, n: int) -> tf.Tensor:
-        z = StepRandom(self.seed, 0).normal(n, self.student.latent_dims)
-        return self._teacher.to_data_and_fldj(z)[0]
+        placeholder = tf.zeros([n, *self.student.event_shape], self.compute_dtype)
+        random = StepRandom(self.seed, 0, stream="initialization")
+        shared = self.shared_pass(placeholder, None, random)
+        x = tf.boolean_mask(shared.teacher_sample(1.0).x, shared.kept(1.0))
+        if len(x) < 2:
+            raise ValueError(
+                "`teacher` must make samples that it maps back to their latents, got "
+                f"{n - len(x):,} of {n:,} that it does not."
+            )
+        return x
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

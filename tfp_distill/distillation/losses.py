@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_distill.bijectors import standard_normal_log_prob
+from tfp_distill.bijectors import Trace, standard_normal_log_prob
 from tfp_distill.distillation.alignment import align_boundary, align_flows, check_taps
 from tfp_distill.distillation.shared_pass import SharedPass
 from tfp_distill.training import Part, Partition
@@ -64,6 +64,10 @@ class DistillationLoss(abc.ABC):
         For latents of the data, which a part has at its own steps; by default there is none.
         """
         raise NotImplementedError
+
+    def left_out(self, shared: SharedPass) -> tf.Tensor | None:
+        """Returns which samples of the teacher the loss leaves out, 0 or 1; None if it has none."""
+        return None
 
     def check_partition(self, partition: Partition) -> None:
         """Raises `ValueError` if a part of the partition can have no loss of its own."""
@@ -210,9 +214,18 @@ class _FromLatents(DistillationLoss):
         return False
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OverTeacherSamples(_FromLatents):
+    """A loss over samples of the teacher, those that it can be sure of, see `SharedPass`."""
+
+    def left_out(self, shared: SharedPass) -> tf.Tensor:
+        """Those that the `SharedPass` does not keep."""
+        return 1.0 - tf.cast(shared.kept(self.temperature), shared.x.dtype)
+
+
 @keras.saving.register_keras_serializable("tfp_distill")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SynthesizedLoss(_DistanceLoss, _FromLatents):
+class SynthesizedLoss(_DistanceLoss, _OverTeacherSamples):
     """SKD: what teacher and student make of the same latents (Walton et al., 2023, section 3.3).
 
         space "data":    mean_d distance(f_s^-1(z)_d, f_t^-1(z)_d) in units of the student's scale
@@ -239,13 +252,13 @@ class SynthesizedLoss(_DistanceLoss, _FromLatents):
 
     def __call__(self, shared: SharedPass) -> tf.Tensor:
         if self.space == "latent":
-            student = shared.student_trace_of_teacher_sample(self.temperature)
-            teacher = shared.teacher_trace_of_teacher_sample(self.temperature)
-            return self._distance(student.latents[-1], teacher.latents[-1])
-        teacher = shared.teacher_sample(self.temperature)
-        student = shared.student_sample(self.temperature)
-        in_units = shared.student.standardize.in_units_of_scale
-        return self._distance(in_units(student.x), in_units(teacher.x))
+            student = shared.student_trace_of_teacher_sample(self.temperature).latents[-1]
+            teacher = shared.teacher_trace_of_teacher_sample(self.temperature).latents[-1]
+        else:
+            in_units = shared.student.standardize.in_units_of_scale
+            student = in_units(shared.student_sample_of_kept(self.temperature).x)
+            teacher = in_units(shared.teacher_sample(self.temperature).x)
+        return shared.average_over_kept(self.temperature, self._distance(student, teacher))
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -260,13 +273,13 @@ class LogDensityLoss(_DistanceLoss):
 
     def __call__(self, shared: SharedPass) -> tf.Tensor:
         dims = shared.student.latent_dims
-        traces = (shared.student_trace, shared.teacher_trace)
-        return self._distance(*(trace.log_prob()[:, None] / dims for trace in traces))
+        difference = _log_prob_difference(shared.student_trace, shared.teacher_trace)
+        return self._distance(difference[:, None] / dims, tf.zeros_like(difference)[:, None])
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ForwardKLLoss(_FromLatents):
+class ForwardKLLoss(_OverTeacherSamples):
     """KL(teacher || student) on samples of the teacher: maximum likelihood without data.
 
     log p_t(x) - log p_s(x),  x = f_t^-1(z),  z ~ N(0, temperature^2 I)
@@ -279,7 +292,8 @@ class ForwardKLLoss(_FromLatents):
     def __call__(self, shared: SharedPass) -> tf.Tensor:
         teacher = shared.teacher_trace_of_teacher_sample(self.temperature)
         student = shared.student_trace_of_teacher_sample(self.temperature)
-        return teacher.log_prob() - student.log_prob()
+        difference = _log_prob_difference(teacher, student)
+        return shared.average_over_kept(self.temperature, difference)
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -301,3 +315,15 @@ class ReverseKLLoss(_FromLatents):
         sample = shared.student_sample(self.temperature)
         student = standard_normal_log_prob(sample.z) - sample.fldj
         return student - shared.teacher_trace_of(sample.x).log_prob()
+
+
+def _log_prob_difference(a: Trace, b: Trace) -> tf.Tensor:
+    """Returns log p_a(x) - log p_b(x), term by term.
+
+    Sums that the graph may round each in its own order would not cancel for identical flows.
+    """
+    terms = [standard_normal_log_prob(a.latents[-1]) - standard_normal_log_prob(b.latents[-1])]
+    common = min(len(a.ildjs), len(b.ildjs))
+    terms += [one - other for one, other in zip(a.ildjs, b.ildjs, strict=False)]
+    terms += [*a.ildjs[common:], *(-ildj for ildj in b.ildjs[common:])]
+    return tf.add_n(terms)

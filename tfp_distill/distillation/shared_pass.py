@@ -16,6 +16,11 @@ from tfp_distill.training import StepRandom
 
 __all__ = ["Generated", "SharedPass"]
 
+# Samples further from the student's mean, in units of its scale, are no data of any kind.
+_REGION = 30.0
+# Root mean square of z - f_t(f_t^-1(z)), beyond which the teacher does not know its own sample.
+_ROUND_TRIP = 0.1
+
 
 class Generated(NamedTuple):
     """What a flow makes of shared latents.
@@ -37,6 +42,14 @@ class SharedPass:
     Both see the same (dequantised) `x` and the same latents z. Whatever several losses need is
     computed once; what no loss asks for does not become part of the graph. Everything of the
     teacher is a constant, except where `teacher_trace_of` is asked about the student's samples.
+
+    Samples of the teacher that it cannot be sure of are left out of every loss over them, because a
+    single one can outweigh all others: an autoregressive teacher feeds its errors to itself, and
+    makes values of -5e9 of data between 0 and 360. A sample x of z is kept where
+
+        x, its fldj and the teacher's log p_t(x) are finite
+        sqrt(mean_d (f_t(x)_d - z_d)^2) <= 0.1
+        |x_d - mean_d| <= 30 scale_d    with the student's statistics, if it was given any
 
     Args:
       student: learns.
@@ -71,6 +84,10 @@ class SharedPass:
         self.latents = functools.cache(self._latents)
         self.teacher_sample = functools.cache(self._teacher_sample)
         self.student_sample = functools.cache(self._student_sample)
+        self.student_sample_of_kept = functools.cache(self._student_sample_of_kept)
+        self.kept = functools.cache(self._kept)
+        self._raw_sample = functools.cache(self._make_raw_sample)
+        self._raw_trace = functools.cache(self._make_raw_trace)
         self.student_trace_of_teacher_sample = functools.cache(
             self._student_trace_of_teacher_sample
         )
@@ -104,13 +121,25 @@ class SharedPass:
         return temperature * self._random.normal(rows, dims, self.x.dtype)
 
     def _teacher_sample(self, temperature: float) -> Generated:
-        """The teacher's samples, constants."""
-        z = self.latents(temperature)
-        return Generated(z, *map(tf.stop_gradient, self._generate(self.teacher, z)))
+        """The teacher's samples, constants; the student's mean, of z = 0, in the place of others.
+
+        So that what is left out can be replaced after a loss has been computed, without a gradient
+        that is not finite (0 times infinity).
+        """
+        kept, raw = self.kept(temperature), self._raw_sample(temperature)
+        mean = self.student.standardize.forward_and_fldj(tf.zeros_like(raw.x))[0]
+        return Generated(
+            _where(kept, raw.z, 0.0), _where(kept, raw.x, mean), _where(kept, raw.fldj, 0.0)
+        )
 
     def _student_sample(self, temperature: float) -> Generated:
-        """The student's samples from the same latents."""
+        """The student's samples from the shared latents, whatever the teacher makes of them."""
         z = self.latents(temperature)
+        return Generated(z, *self._generate(self.student, z))
+
+    def _student_sample_of_kept(self, temperature: float) -> Generated:
+        """The student's samples from the latents of `teacher_sample`."""
+        z = self.teacher_sample(temperature).z
         return Generated(z, *self._generate(self.student, z))
 
     def _student_trace_of_teacher_sample(self, temperature: float) -> Trace:
@@ -118,9 +147,45 @@ class SharedPass:
         return self.student.trace(self.teacher_sample(temperature).x, self.condition)
 
     def _teacher_trace_of_teacher_sample(self, temperature: float) -> Trace:
-        """How the teacher maps its own samples back, a constant."""
-        x = self.teacher_sample(temperature).x
-        return _constant(self.teacher.trace(x, self.condition))
+        """How the teacher maps its own samples back, a constant; 0 where they are left out."""
+        kept, trace = self.kept(temperature), self._raw_trace(temperature)
+        return tf.nest.map_structure(lambda value: _where(kept, value, 0.0), trace)
+
+    def _kept(self, temperature: float) -> tf.Tensor:
+        """Which of the teacher's samples count, bool `[batch]`."""
+        sample, trace = self._raw_sample(temperature), self._raw_trace(temperature)
+        error = tf.reduce_mean(tf.square(trace.latents[-1] - sample.z), axis=-1)
+        # Nothing that is no number is at most anything.
+        kept = (error <= _ROUND_TRIP**2) & tf.math.is_finite(sample.fldj)
+        return kept & tf.math.is_finite(trace.log_prob()) & self._is_in_region(sample.x)
+
+    def average_over_kept(self, temperature: float, losses: tf.Tensor) -> tf.Tensor:
+        """Returns losses `[batch]` of the teacher's samples, whose mean is that of those kept.
+
+        That is, 0 for a sample that is left out, and the others as much more as makes up for it; 0
+        for all where none is kept. Under a strategy each replica averages over its own rows.
+        """
+        kept = self.kept(temperature)
+        number = tf.reduce_sum(tf.cast(kept, losses.dtype))
+        rows = tf.cast(tf.shape(losses)[0], losses.dtype)
+        return tf.where(kept, losses, 0.0) * (rows / tf.maximum(number, 1.0))
+
+    def _is_in_region(self, x: tf.Tensor) -> tf.Tensor:
+        standardize = self.student.standardize
+        units = standardize.inverse_and_ildj(x)[0]
+        axes = list(range(1, x.shape.rank))
+        is_in = tf.reduce_all(tf.abs(units) <= _REGION, axis=axes)
+        # Without statistics, of mean 0 and scale 1, nothing is known of the user's units.
+        ends = tf.constant([0.0, 1.0], x.dtype, shape=[2] + [1] * len(axes))
+        ends = tf.broadcast_to(ends, [2, *x.shape[1:]])
+        return is_in | tf.reduce_all(standardize.forward_and_fldj(ends)[0] == ends)
+
+    def _make_raw_sample(self, temperature: float) -> Generated:
+        z = self.latents(temperature)
+        return Generated(z, *map(tf.stop_gradient, self._generate(self.teacher, z)))
+
+    def _make_raw_trace(self, temperature: float) -> Trace:
+        return _constant(self.teacher.trace(self._raw_sample(temperature).x, self.condition))
 
     def _generate(self, flow, z):
         # The identity hides from TFP's cache that a bijector may have made z itself.
@@ -129,3 +194,8 @@ class SharedPass:
 
 def _constant(trace: Trace) -> Trace:
     return tf.nest.map_structure(tf.stop_gradient, trace)
+
+
+def _where(rows: tf.Tensor, value: tf.Tensor, other: tf.Tensor | float) -> tf.Tensor:
+    """Returns `value` in these rows, and `other` elsewhere."""
+    return tf.where(tf.reshape(rows, [-1] + [1] * (value.shape.rank - 1)), value, other)

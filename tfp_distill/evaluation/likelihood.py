@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.evaluation.compiled import compiled, prefers_xla
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.pixels import DequantizedImages
@@ -50,7 +49,7 @@ def evaluate_likelihood(
 ) -> Likelihood:
     """Computes the mean log-likelihood of every row of `x`.
 
-    Batches run through one compiled function and are accumulated in float64.
+    Batches are accumulated in float64.
 
     Args:
       flow: the flow.
@@ -73,12 +72,11 @@ def evaluate_likelihood(
     check_at_least(1, draws=draws)
     if draws > 1 and not _are_bytes(x):
         raise ValueError(f"`draws` must be 1 where `x` is no uint8 images, got {draws}.")
-    log_prob, sums = None, 0.0
+    sums = 0.0
     for draw in range(draws):
         parts = []
         for batch, rows in _batches(flow, x, condition, batch_size, draw):
-            log_prob = log_prob or compiled(flow.log_prob, *batch, jit_compile=prefers_xla(flow))
-            parts.append(np.asarray(log_prob(*batch), np.float64)[:rows])
+            parts.append(np.asarray(flow.log_prob(*batch), np.float64)[:rows])
         sums = sums + np.concatenate(parts)
     values = sums / draws
     num_non_finite = int(np.count_nonzero(~np.isfinite(values)))
@@ -115,7 +113,6 @@ def round_trip_error(
     Raises:
       ValueError: if `x` has no rows, or `condition` not as many rows as `x`.
     """
-    # Run eagerly: a sequential direction takes far longer to compile than to run.
     errors = []
     for (batch, *rest), _ in _batches(flow, x, condition, batch_size):
         z = tf.identity(flow.to_latent(batch, *rest))  # no bijector can answer from its cache

@@ -9,17 +9,17 @@ import numpy as np
 
 from tfp_distill.bijectors import (
     ActNorm,
-    AdditiveCoupling,
-    AffineCoupling,
+    Coupling,
     FactorOut,
     InvertibleLinear,
     KerasBijector,
     MultiScaleChain,
+    ScalarTransform,
     Standardize,
     TracedChain,
 )
-from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
+from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import ConvConditioner, ZeroConv
 from tfp_distill.pixels import PixelFormat
 
@@ -35,7 +35,8 @@ class GlowConfig(FlowConfig):
     out half of its channels. A step, in the normalizing direction: ActNorm, invertible 1x1
     convolution, coupling with a `ConvConditioner`. Trainable parameters of a level of C channels
     (after its squeeze; C = 2^(l+1) image channels in level l), with h hidden channels, and with
-    o = C outputs for affine and o = C/2 for additive couplings:
+    o = P C/2 outputs for P parameters of the coupling's transform (2 if affine, 1 if additive,
+    3 num_bins - 1 if spline):
 
         K (2 C + C^2 + 9 C/2 h + 2 h + h^2 + 2 h + 9 h o + 2 o)  +  9 C/2 C + 2 C
 
@@ -51,13 +52,15 @@ class GlowConfig(FlowConfig):
       num_levels: number of levels L.
       steps_per_level: number of steps K of each level.
       hidden_channels: number h of hidden channels of the conditioners.
-      coupling: "affine" or "additive".
+      coupling: "affine", "additive" or "spline".
       log_scale_bound: bound of the affine couplings' log-scales, in nats. The scales of all steps
         multiply: a bound of 3, good for few steps, lets a careless first update of a network of 24
         steps reach latents of 1e20. (What is factored out, once a level, has `FactorOut`'s bound.)
+      num_bins: number of bins of a spline.
+      tail_bound: where the tails of a spline begin.
       num_bits: bits of a pixel's channel, 1 to 8; see `PixelFormat`.
       padding: number of pixels at each border that are padding.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     image_shape: tuple[int, int, int]
@@ -66,6 +69,8 @@ class GlowConfig(FlowConfig):
     hidden_channels: int = 128
     coupling: str = "affine"
     log_scale_bound: float = 1.0
+    num_bins: int = 8
+    tail_bound: float = 4.0
     num_bits: int = 8
     padding: int = 0
     seed: int = 0
@@ -79,10 +84,8 @@ class GlowConfig(FlowConfig):
             steps_per_level=self.steps_per_level,
             hidden_channels=self.hidden_channels,
         )
-        check_at_least(0, seed=self.seed)
-        check_log_scale_bound(self.log_scale_bound)
-        if self.coupling not in ("affine", "additive"):
-            raise ValueError(f'`coupling` must be "affine" or "additive", got {self.coupling!r}.')
+        check_integer(seed=self.seed)
+        self._transform()
         self._check_image_shape()
         if 2 * self.pixel_format.padding >= min(self.image_shape[:2]):
             raise ValueError(
@@ -140,7 +143,7 @@ class GlowConfig(FlowConfig):
         ]
 
     def _build_step(self, index: int, channels: int) -> list[KerasBijector]:
-        seed = 100_000 * self.seed + 100 * index
+        seed = weight_seed(100_000 * self.seed + 100 * index)
         name = f"step_{index}"
         return [
             ActNorm(channels, event_ndims=3, name=f"{name}_actnorm"),
@@ -148,21 +151,26 @@ class GlowConfig(FlowConfig):
             self._build_coupling(name, channels, seed + 1),
         ]
 
-    def _build_coupling(
-        self, name: str, channels: int, seed: int
-    ) -> AffineCoupling | AdditiveCoupling:
+    def _build_coupling(self, name: str, channels: int, seed: int) -> Coupling:
+        transform = self._transform()
         conditioner = ConvConditioner(
             channels // 2,
-            channels if self.coupling == "affine" else channels // 2,
+            transform.num_parameters * (channels // 2),
             hidden_channels=self.hidden_channels,
             seed=seed,
             name=f"{name}_conditioner",
         )
-        options = dict(event_ndims=3, name=f"{name}_coupling")
-        if self.coupling == "additive":
-            return AdditiveCoupling(conditioner, channels, **options)
-        return AffineCoupling(
-            conditioner, channels, log_scale_bound=self.log_scale_bound, **options
+        return Coupling(
+            conditioner, channels, transform=transform, event_ndims=3, name=f"{name}_coupling"
+        )
+
+    def _transform(self) -> ScalarTransform:
+        return make_transform(
+            "coupling",
+            self.coupling,
+            log_scale_bound=self.log_scale_bound,
+            num_bins=self.num_bins,
+            tail_bound=self.tail_bound,
         )
 
     def _check_image_shape(self) -> None:

@@ -7,9 +7,15 @@ import dataclasses
 import keras
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import MaskedAutoregressive, TracedChain
-from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.bijectors import (
+    ActNorm,
+    InvertibleLinear,
+    MaskedAutoregressive,
+    ScalarTransform,
+    TracedChain,
+)
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
+from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import MADE
 
 __all__ = ["MAFConfig"]
@@ -22,9 +28,10 @@ class MAFConfig(FlowConfig):
 
     K masked autoregressive steps, in alternating order of the dimensions; the order belongs to the
     network, so that every latent keeps the order of the data and teacher and student of different
-    depth can be compared. Trainable parameters, with h units in n hidden layers:
+    depth can be compared. Trainable parameters, with h units in n hidden layers, P parameters of
+    the transform (2 if affine, 3 num_bins - 1 if spline), and m = 1 with mixing, 0 without:
 
-        K * (D h + h + (n - 1)(h^2 + h) + 2 D h + 2 D)
+        K * (D h + h + (n - 1)(h^2 + h) + P D h + P D  +  m (D^2 + 2 D))
 
     With `inverse_autoregressive` each step runs the other way round (IAF, Kingma et al., 2016,
     arXiv:1606.04934): sampling takes one pass and the likelihood is sequential.
@@ -35,10 +42,17 @@ class MAFConfig(FlowConfig):
       hidden_units: width h of each network.
       num_hidden_layers: number n of hidden layers of each network.
       activation: Keras name of the activation.
-      log_scale_bound: bound of the log-scale, in nats.
+      transform: "affine" or "spline" (autoregressive neural spline flow, Durkan et al., 2019,
+        arXiv:1906.04032).
+      mixing: whether an ActNorm and an invertible linear map, after which the latents keep the
+        order of the data no longer, go before each step, as in Glow.
+      log_scale_bound: bound of the affine transform's log-scale, in nats. It must be wide enough
+        for the sharpest conditional of the data relative to its marginal; 5 is a factor of 148.
+      num_bins: number of bins of a spline.
+      tail_bound: where the tails of a spline begin, in units of the standardised data.
       inverse_autoregressive: whether to build an IAF.
       condition_dims: size of the condition, 0 for none.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     dims: int
@@ -46,7 +60,11 @@ class MAFConfig(FlowConfig):
     hidden_units: int = 32
     num_hidden_layers: int = 2
     activation: str = "relu"
+    transform: str = "affine"
+    mixing: bool = False
     log_scale_bound: float = 5.0
+    num_bins: int = 8
+    tail_bound: float = 4.0
     inverse_autoregressive: bool = False
     condition_dims: int = 0
     seed: int = 0
@@ -59,8 +77,11 @@ class MAFConfig(FlowConfig):
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,
         )
-        check_at_least(0, condition_dims=self.condition_dims, seed=self.seed)
-        check_log_scale_bound(self.log_scale_bound)
+        check_at_least(0, condition_dims=self.condition_dims)
+        check_integer(seed=self.seed)
+        if self.transform not in ("affine", "spline"):
+            raise ValueError(f'`transform` must be "affine" or "spline", got {self.transform!r}.')
+        self._transform()
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -68,23 +89,42 @@ class MAFConfig(FlowConfig):
         return (self.dims,)
 
     def build_bijector(self) -> TracedChain:
-        """Builds the chain: `Standardize`, then one masked autoregressive bijector a step."""
+        """Builds the chain: `Standardize`, then one bijector, or chain with mixing, a step."""
         steps = [self._build_step(index) for index in range(self.num_steps)]
-        if self.inverse_autoregressive:
-            steps = [tfp.bijectors.Invert(step) for step in steps]
         return self._standardized(steps, dims=self.dims, name="maf")
 
-    def _build_step(self, index: int) -> MaskedAutoregressive:
+    def _build_step(self, index: int) -> tfp.bijectors.Bijector:
+        name, seed = f"step_{index}", weight_seed(1000 * self.seed + 100 * index)
+        transform = self._transform()
         made = MADE(
             self.dims,
+            num_parameters=transform.num_parameters,
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,
             activation=self.activation,
             reverse=index % 2 == 1,
             condition_dims=self.condition_dims,
-            seed=1000 * self.seed + 100 * index,
-            name=f"step_{index}_made",
+            seed=seed,
+            name=f"{name}_made",
         )
-        return MaskedAutoregressive(
-            made, log_scale_bound=self.log_scale_bound, name=f"step_{index}"
+        own_name = f"{name}_autoregressive" if self.mixing else name
+        step = MaskedAutoregressive(made, transform=transform, name=own_name)
+        if self.inverse_autoregressive:
+            step = tfp.bijectors.Invert(step)
+        if not self.mixing:
+            return step
+        members = [
+            ActNorm(self.dims, name=f"{name}_actnorm"),
+            InvertibleLinear(self.dims, seed=weight_seed(seed + 99), name=f"{name}_linear"),
+            step,
+        ]
+        return TracedChain(members, name=name)
+
+    def _transform(self) -> ScalarTransform:
+        return make_transform(
+            "transform",
+            self.transform,
+            log_scale_bound=self.log_scale_bound,
+            num_bins=self.num_bins,
+            tail_bound=self.tail_bound,
         )

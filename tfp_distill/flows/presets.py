@@ -10,12 +10,17 @@ from tfp_distill.flows.tabular_glow import TabularGlowConfig
 __all__ = ["preset_config", "preset_names"]
 
 _DIMS = {"power": 6, "gas": 8, "hepmass": 21, "miniboone": 43, "bsds300": 63}
+_SPLINE = dict(coupling="spline", num_hidden_layers=2)
 # Walton et al., 2023, Tables 2 and 3; the depths are those that give the printed parameter counts.
 _TABULAR = {
     "glow_student": (TabularGlowConfig, dict(num_steps=3, hidden_units=32)),
     "glow_teacher": (TabularGlowConfig, dict(num_steps=5, hidden_units=64)),
     "maf_student": (MAFConfig, dict(num_steps=3, hidden_units=32)),
     "maf_teacher": (MAFConfig, dict(num_steps=6, hidden_units=32)),
+    # Neural spline flows (Durkan et al., 2019) of fewer weights than the affine ones beside them,
+    # and a teacher that two cores can train.
+    "spline_student": (TabularGlowConfig, dict(num_steps=3, hidden_units=32, **_SPLINE)),
+    "spline_teacher": (TabularGlowConfig, dict(num_steps=8, hidden_units=112, **_SPLINE)),
 }
 # (image shape, levels, steps per level, hidden channels, coupling). CIFAR-10 and CelebA are those
 # of Walton et al., 2023, Table 5, whose columns L and K are swapped; four levels and additive
@@ -42,7 +47,7 @@ def preset_config(name: str) -> FlowConfig:
     """Returns the configuration of a preset.
 
     Args:
-      name: `<power|gas|hepmass|miniboone|bsds300>_<glow|maf>_<teacher|student>` or
+      name: `<power|gas|hepmass|miniboone|bsds300>_<glow|maf|spline>_<teacher|student>` or
         `<cifar10|celeba|fashion_mnist|digits>_glow_<teacher|student>`.
 
     Raises:

@@ -8,13 +8,13 @@ import keras
 
 from tfp_distill.bijectors import (
     ActNorm,
-    AdditiveCoupling,
-    AffineCoupling,
+    Coupling,
     InvertibleLinear,
+    ScalarTransform,
     TracedChain,
 )
-from tfp_distill.bijectors.conditional_affine import check_log_scale_bound
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
+from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import dense_conditioner
 
 __all__ = ["TabularGlowConfig"]
@@ -27,7 +27,8 @@ class TabularGlowConfig(FlowConfig):
 
     A step, in the normalizing direction: ActNorm, invertible linear map, coupling on the first
     floor(D/2) dimensions with a multilayer perceptron as conditioner. Trainable parameters, with
-    h units in n hidden layers, a = floor(D/2), b = 2 ceil(D/2):
+    h units in n hidden layers, a = floor(D/2), and b = P ceil(D/2) for P parameters of the
+    coupling's transform (2 if affine, 1 if additive, 3 num_bins - 1 if spline):
 
         K * (2 D + D^2 + a h + h + (n - 1)(h^2 + h) + h b + b)
 
@@ -37,10 +38,13 @@ class TabularGlowConfig(FlowConfig):
       hidden_units: width h of the conditioner.
       num_hidden_layers: number n of hidden layers of the conditioner.
       activation: Keras name of the conditioner's activation.
-      coupling: "affine" or "additive".
+      coupling: "affine", "additive" or "spline" (neural spline flow, Durkan et al., 2019,
+        arXiv:1906.04032), for which two hidden layers are enough.
       log_scale_bound: bound of the affine coupling's log-scale, in nats.
+      num_bins: number of bins of a spline.
+      tail_bound: where the tails of a spline begin, in units of the standardised data.
       condition_dims: size of the condition, 0 for none.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     dims: int
@@ -50,6 +54,8 @@ class TabularGlowConfig(FlowConfig):
     activation: str = "relu"
     coupling: str = "affine"
     log_scale_bound: float = 3.0
+    num_bins: int = 8
+    tail_bound: float = 4.0
     condition_dims: int = 0
     seed: int = 0
 
@@ -61,10 +67,9 @@ class TabularGlowConfig(FlowConfig):
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,
         )
-        check_at_least(0, condition_dims=self.condition_dims, seed=self.seed)
-        check_log_scale_bound(self.log_scale_bound)
-        if self.coupling not in ("affine", "additive"):
-            raise ValueError(f'`coupling` must be "affine" or "additive", got {self.coupling!r}.')
+        check_at_least(0, condition_dims=self.condition_dims)
+        check_integer(seed=self.seed)
+        self._transform()
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -77,7 +82,7 @@ class TabularGlowConfig(FlowConfig):
         return self._standardized(steps, dims=self.dims, name="tabular_glow")
 
     def _build_step(self, index: int) -> TracedChain:
-        seed = 1000 * self.seed + 100 * index
+        seed = weight_seed(1000 * self.seed + 100 * index)
         return TracedChain(
             [
                 ActNorm(self.dims, name=f"step_{index}_actnorm"),
@@ -87,20 +92,31 @@ class TabularGlowConfig(FlowConfig):
             name=f"step_{index}",
         )
 
-    def _build_coupling(self, index: int, seed: int) -> AffineCoupling | AdditiveCoupling:
+    def _build_coupling(self, index: int, seed: int) -> Coupling:
         changed = self.dims - self.dims // 2
+        transform = self._transform()
         conditioner = dense_conditioner(
             self.dims // 2 + self.condition_dims,
-            2 * changed if self.coupling == "affine" else changed,
+            transform.num_parameters * changed,
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,
             activation=self.activation,
             seed=seed,
             name=f"step_{index}_conditioner",
         )
-        options = dict(condition_dims=self.condition_dims, name=f"step_{index}_coupling")
-        if self.coupling == "additive":
-            return AdditiveCoupling(conditioner, self.dims, **options)
-        return AffineCoupling(
-            conditioner, self.dims, log_scale_bound=self.log_scale_bound, **options
+        return Coupling(
+            conditioner,
+            self.dims,
+            transform=transform,
+            condition_dims=self.condition_dims,
+            name=f"step_{index}_coupling",
+        )
+
+    def _transform(self) -> ScalarTransform:
+        return make_transform(
+            "coupling",
+            self.coupling,
+            log_scale_bound=self.log_scale_bound,
+            num_bins=self.num_bins,
+            tail_bound=self.tail_bound,
         )

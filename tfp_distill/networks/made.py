@@ -29,6 +29,7 @@ class MADE(keras.layers.Layer):
 
     Args:
       dims: number of dimensions D, at least 2.
+      num_parameters: number P of outputs of each dimension.
       hidden_units: width of every hidden layer.
       num_hidden_layers: number of hidden layers, at least 1.
       activation: Keras name of the hidden activation.
@@ -42,6 +43,7 @@ class MADE(keras.layers.Layer):
         self,
         dims: int,
         *,
+        num_parameters: int = 2,
         hidden_units: int = 32,
         num_hidden_layers: int = 2,
         activation: str = "relu",
@@ -52,6 +54,8 @@ class MADE(keras.layers.Layer):
     ) -> None:
         if dims < 2:
             raise ValueError(f"`dims` must be at least 2, got {dims}.")
+        if num_parameters < 1:
+            raise ValueError(f"`num_parameters` must be at least 1, got {num_parameters}.")
         if hidden_units < 1:
             raise ValueError(f"`hidden_units` must be at least 1, got {hidden_units}.")
         if num_hidden_layers < 1:
@@ -59,6 +63,7 @@ class MADE(keras.layers.Layer):
         super().__init__(name=name)
         self._config = dict(
             dims=dims,
+            num_parameters=num_parameters,
             hidden_units=hidden_units,
             num_hidden_layers=num_hidden_layers,
             activation=activation,
@@ -68,6 +73,7 @@ class MADE(keras.layers.Layer):
             name=name,
         )
         self._dims = dims
+        self.num_parameters = num_parameters
         self._reverse = reverse
         self._activation = keras.activations.get(activation)
         self.conditional = condition_dims > 0
@@ -77,7 +83,7 @@ class MADE(keras.layers.Layer):
         self._kernels, self._biases = [], []
         for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
             self._add_dense(f"hidden_{index}", fan_in, fan_out, seed + index)
-        self._add_dense("output", hidden_units, 2 * dims, None)
+        self._add_dense("output", hidden_units, num_parameters * dims, None)
         self._masks = self._make_masks(num_hidden_layers)
         if self.conditional:
             self._condition_kernel = self.add_weight(
@@ -87,8 +93,8 @@ class MADE(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns shift and raw log-scale, both `[batch, D]`, of all dimensions at once."""
+    def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the parameters `[batch, P, D]` of all dimensions at once."""
         kernels = self._masked_kernels()
         hidden = self._flip(x)
         for index, (kernel, bias) in enumerate(zip(kernels[:-1], self._biases[:-1], strict=True)):
@@ -96,20 +102,20 @@ class MADE(keras.layers.Layer):
             if index == 0 and self.conditional:
                 pre += self._condition_term(condition)
             hidden = self._activation(pre)
-        shift, raw = tf.split(hidden @ kernels[-1] + self._biases[-1].value, 2, axis=-1)
-        return self._flip(shift), self._flip(raw)
+        outputs = hidden @ kernels[-1] + self._biases[-1].value
+        return self._flip(tf.reshape(outputs, [-1, self.num_parameters, self._dims]))
 
     def autoregress(
         self,
-        emit: Callable[[slice, tf.Tensor, tf.Tensor], tf.Tensor],
+        emit: Callable[[slice, tf.Tensor], tf.Tensor],
         batch_size: tf.Tensor,
         condition: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Builds x block by block while computing each hidden unit exactly once.
 
         Args:
-          emit: called as `emit(block, shift, raw_log_scale)` for successive slices of the
-            dimensions of x, with parameters `[batch, width]`; returns the values of x there.
+          emit: called as `emit(block, parameters)` for successive slices of the dimensions of x,
+            with parameters `[batch, P, width]`; returns the values of x there.
           batch_size: number of rows.
           condition: optional `[batch, C]`.
 
@@ -145,18 +151,18 @@ class MADE(keras.layers.Layer):
 
     def _emit(self, emit, block, hidden, kernel, batch_size):
         """Asks for x on `block`, in the order of this network, given the known hidden units."""
-        parameters = []
-        for offset in (0, self._dims):
-            columns = slice(offset + block.start, offset + block.stop)
-            value = self._biases[-1].value[columns]
-            if hidden is None:
-                value = tf.broadcast_to(value, [batch_size, block.stop - block.start])
-            else:
-                value += hidden @ kernel[: hidden.shape[-1], columns]
-            parameters.append(self._flip(value))
+        shape = [self.num_parameters, block.stop - block.start]
+        value = tf.reshape(self._biases[-1].value, [-1, self._dims])[:, block]
+        if hidden is None:
+            value = tf.broadcast_to(value, [batch_size, *shape])
+        else:
+            columns = tf.reshape(kernel, [-1, self.num_parameters, self._dims])
+            columns = columns[: hidden.shape[-1], :, block]
+            outputs = hidden @ tf.reshape(columns, [hidden.shape[-1], -1])
+            value += tf.reshape(outputs, [-1, *shape])
         if self._reverse:
             block = slice(self._dims - block.stop, self._dims - block.start)
-        return self._flip(emit(block, *parameters))
+        return self._flip(emit(block, self._flip(value)))
 
     def _units_of_degrees(self):
         """Returns (degree, slice of the hidden units that have it) in ascending order."""
@@ -170,7 +176,7 @@ class MADE(keras.layers.Layer):
         inputs, hidden = np.arange(1, self._dims + 1), self._degrees
         masks = [inputs[:, None] <= hidden[None, :]]
         masks += [hidden[:, None] <= hidden[None, :]] * (num_hidden_layers - 1)
-        masks.append(hidden[:, None] < np.tile(inputs, 2)[None, :])
+        masks.append(hidden[:, None] < np.tile(inputs, self.num_parameters)[None, :])
         return [mask.astype(np.float32) for mask in masks]
 
     def _masked_kernels(self):

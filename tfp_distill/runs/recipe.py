@@ -78,7 +78,10 @@ class Recipe:
     teacher_architecture: str = _field("glow", "glow, maf or iaf.")
     teacher_depth: int = _field(5, "Number of steps, for images of each level.")
     teacher_levels: int = _field(3, "Number of levels of a Glow of images.")
-    teacher_coupling: str = _field("affine", "Coupling of a Glow of images: affine or additive.")
+    teacher_coupling: str = _field("affine", "affine, additive (glow only) or spline.")
+    teacher_hidden_layers: int = _field(
+        0, "Hidden layers of conditioners of rows; 0: 5 of an affine or additive glow, else 2."
+    )
     teacher_width: int = _field(64, "Hidden units or channels of the conditioners.")
     teacher_training_steps: int = _field(
         4000, "Training steps of the teacher, rounded up to a multiple of report_steps."
@@ -88,7 +91,10 @@ class Recipe:
     student_architecture: str = _field("glow", "glow, maf or iaf.")
     student_depth: int = _field(3, "Number of steps, for images of each level.")
     student_levels: int = _field(3, "Number of levels of a Glow of images.")
-    student_coupling: str = _field("affine", "Coupling of a Glow of images: affine or additive.")
+    student_coupling: str = _field("affine", "affine, additive (glow only) or spline.")
+    student_hidden_layers: int = _field(
+        0, "Hidden layers of conditioners of rows; 0: 5 of an affine or additive glow, else 2."
+    )
     student_width: int = _field(32, "Hidden units or channels of the conditioners.")
     student_training_steps: int = _field(
         3000, "Training steps of each student, rounded up to a multiple of report_steps."
@@ -97,6 +103,10 @@ class Recipe:
     students: tuple[str, ...] = _field(
         ("student", "lkd", "ilkd", "skd"), f"Which students to train, of {', '.join(METHODS)}."
     )
+
+    num_bins: int = _field(8, "Bins of splines.")
+    tail_bound: float = _field(4.0, "Where the tails of splines begin.")
+    mixing: bool = _field(False, "Whether linear maps go before the steps of maf and iaf.")
 
     partitions: tuple[str, ...] = _field(
         (END_TO_END,),
@@ -187,8 +197,8 @@ class Recipe:
             rule = f"{number} numbers, none negative and not all 0"
             is_legal = len(weights) == number and min(weights) >= 0 and max(weights) > 0
             self._check(f"{method}_weights", rule, is_legal)
-        for name in ("teacher_coupling", "student_coupling"):
-            self._check(name, "affine or additive", getattr(self, name) in ("affine", "additive"))
+        for role in ("teacher", "student"):
+            self._check_coupling(role)
         self.teacher_config((2,))
         self.student_config((2,))
         self.losses("skd")
@@ -198,6 +208,15 @@ class Recipe:
     def _check(self, name: str, rule: str, is_legal: bool) -> None:
         if not is_legal:
             raise ValueError(f"`{name}` must be {rule}, got {getattr(self, name)!r}.")
+
+    def _check_coupling(self, role: str) -> None:
+        couplings = ("affine", "additive", "spline")
+        if getattr(self, f"{role}_architecture") != "glow":
+            couplings = ("affine", "spline")
+        name = f"{role}_coupling"
+        self._check(name, f"one of {', '.join(couplings)}", getattr(self, name) in couplings)
+        layers = f"{role}_hidden_layers"
+        self._check(layers, "at least 0", getattr(self, layers) >= 0)
 
     def _check_parts(self) -> None:
         is_legal = 0 <= self.end_to_end_fraction < 1
@@ -318,6 +337,7 @@ class Recipe:
             getattr(self, f"{role}_{name}")
             for name in ("architecture", "depth", "width", "levels", "coupling")
         )
+        splines = dict(num_bins=self.num_bins, tail_bound=self.tail_bound)
         if pixel_format:
             self._check(f"{role}_architecture", "glow for images", architecture == "glow")
             return GlowConfig(
@@ -326,6 +346,7 @@ class Recipe:
                 steps_per_level=depth,
                 hidden_channels=width,
                 coupling=coupling,
+                **splines,
                 num_bits=pixel_format.num_bits,
                 padding=pixel_format.padding,
                 seed=self.seed,
@@ -334,12 +355,20 @@ class Recipe:
             dims=event_shape[0],
             num_steps=depth,
             hidden_units=width,
+            num_hidden_layers=getattr(self, f"{role}_hidden_layers")
+            or (5 if architecture == "glow" and coupling != "spline" else 2),
             condition_dims=condition_dims,
             seed=self.seed,
+            **splines,
         )
         if architecture == "glow":
-            return TabularGlowConfig(**common)
-        return MAFConfig(**common, inverse_autoregressive=architecture == "iaf")
+            return TabularGlowConfig(**common, coupling=coupling)
+        return MAFConfig(
+            **common,
+            transform=coupling,
+            mixing=self.mixing,
+            inverse_autoregressive=architecture == "iaf",
+        )
 
     def write(self, path: pathlib.Path) -> None:
         """Writes the recipe as JSON."""

@@ -83,7 +83,14 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
         is_new = read_record(run.model_directory(name)).steps == 0
         if is_new and recipe.starts_aligned(method):
             align_with_teacher(student, teacher, *initial_rows(run.data))
-        model = FlowDistiller(student, teacher, losses, weights, nll_weight, seed=recipe.seed)
+        model = FlowDistiller(
+            student=student,
+            teacher=teacher,
+            distillation_losses=losses,
+            distillation_loss_weights=weights,
+            student_loss_weight=nll_weight,
+            seed=recipe.seed,
+        )
         callbacks = _distillation_callbacks(recipe, method, model, steps)
         monitor = DistillationMonitor(
             *first_rows(run.data, "validation", _MONITOR_ROWS),
