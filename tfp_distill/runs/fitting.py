@@ -19,6 +19,8 @@ from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
 from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.evaluation import evaluation_batch_size
 from tfp_distill.flows import Flow
+from tfp_distill.pixels import DequantizedImages
+from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.training import PartwiseModel, PeakMemory, averaged_weights
 
 __all__ = [
@@ -109,6 +111,7 @@ def fit_flow(
         print(f"{directory.name}: already trained, {record.steps:,} steps", flush=True)
         return record
     directory.mkdir(parents=True, exist_ok=True)
+    DataRecord.of(data).write(directory)
     if record.steps:
         model.load_weights(directory / record.checkpoint)
         print(f"{directory.name}: goes on after {record.steps:,} steps", flush=True)
@@ -155,14 +158,22 @@ def initial_rows(data: FlowData) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def first_rows(data: FlowData, part: str, number: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns so many rows of a part, and their conditions if there are any.
+    """Returns the first rows of a part in a random order, and their conditions if there are any.
+
+    The order is always the same. Without it, the first rows of sorted data would be of few classes,
+    and those of a time series of one time.
 
     Of images there are fewer, because each has many more dimensions and takes longer.
     """
+    rows, condition = getattr(data, part), data.condition(part)
     if data.pixel_format:
         number = min(number, max(2, _VALUES_OF_IMAGES // math.prod(data.event_shape)))
-    condition = data.condition(part)
-    return data.examples(part)[:number], None if condition is None else condition[:number]
+    if number < len(rows):
+        places = np.sort(np.random.default_rng(0).choice(len(rows), number, replace=False))
+        rows, condition = rows[places], None if condition is None else condition[places]
+    if data.pixel_format:
+        rows = DequantizedImages(rows, data.pixel_format)[:]
+    return rows, condition
 
 
 def execution_steps(report_steps: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import flags
 
+from tfp_distill.data import SPLITS
 from tfp_distill.distillation import (
     DistillationLoss,
     ForwardKLLoss,
@@ -59,12 +60,19 @@ class Recipe:
     data_dir: str = _field("", "Where prepared benchmark data are kept; TFDS's default if empty.")
     manual_dir: str = _field("", "Directory with published archives, to use instead of downloads.")
     condition_columns: tuple[str, ...] = _field((), "Columns that condition the flow.")
+    columns: tuple[str, ...] = _field((), "Columns of a table of yours to use; all if empty.")
+    drop_columns: tuple[str, ...] = _field((), "Columns of a table of yours to leave out.")
+    drop_missing: bool = _field(False, "Whether to leave out a table's rows with missing values.")
+    split: str = _field("random", "How to split a table of yours: random or by_order, test last.")
+    split_seed: int = _field(0, "Seed of random splits, whatever the seed of a training.")
+    validation_data: str = _field("", "A table of yours to validate with; drawn if empty.")
+    test_data: str = _field("", "A table of yours to test with; drawn if empty.")
     train_rows: int = _field(0, "Use only the first so many training rows; 0 for all.")
     num_bits: int = _field(0, "Bits of a pixel's channel that are modelled; 0: all of the source.")
     padding: int = _field(0, "Black pixels to add at each border of images.")
     image_size: int = _field(0, "Crop images to a square and resize them to this; 0: as they are.")
     random_flip: bool = _field(False, "Whether training images are mirrored at random.")
-    seed: int = _field(0, "Seed of weights, batches, latents and of a file's random split.")
+    seed: int = _field(0, "Seed of weights, batches and latents.")
 
     teacher_path: str = _field("", "A saved .keras flow to use as teacher instead of training one.")
     teacher_architecture: str = _field("glow", "glow, maf or iaf.")
@@ -163,7 +171,7 @@ class Recipe:
                 *("report_steps", "teacher_levels", "student_levels", "evaluation_draws"),
             ),
             0: (
-                *("train_rows", "seed", "warmup_steps", "weight_decay"),
+                *("train_rows", "split_seed", "seed", "warmup_steps", "weight_decay"),
                 *("num_bits", "padding", "image_size"),
             ),
         }
@@ -175,6 +183,7 @@ class Recipe:
         for name in ("synthesized_start", "fade_out"):
             self._check(name, "between 0 and 1", 0 <= getattr(self, name) <= 1)
         self._check_parts()
+        self._check("split", f"one of {', '.join(SPLITS)}", self.split in SPLITS)
         self._check("ema_momentum", "at least 0 and less than 1", 0 <= self.ema_momentum < 1)
         for name in ("teacher_architecture", "student_architecture"):
             rule = f"one of {', '.join(_ARCHITECTURES)}"

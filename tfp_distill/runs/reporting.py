@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from tfp_distill.data import FlowData
 from tfp_distill.evaluation import (
     DataRange,
     FrechetDistance,
@@ -36,12 +37,13 @@ from tfp_distill.evaluation import (
     write_results_json,
 )
 from tfp_distill.flows import Flow
+from tfp_distill.runs.data_tables import columns_table
 from tfp_distill.runs.fitting import read_record
 from tfp_distill.runs.partition_names import END_TO_END
 from tfp_distill.runs.partitions import part_history
 from tfp_distill.runs.run_directory import RunDirectory
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "show_data"]
 
 _SAMPLES_OF_ROWS = 20_000
 _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
@@ -84,12 +86,14 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
             histories[name] = part_history(flow, record, directory, recipe.batch_size)
     settings = _settings(run, command)
     figures = {"Learning curves on validation data": learning_curves(curves)}
-    tables = {}
+    tables = {"The columns of the training rows": columns_table(data)} if data.look else {}
+    shown = []
     if any(history.num_parts > 1 for history in histories.values()):
         unit, test = _part_figures(results)
         histories = {_training(name): history for name, history in histories.items()}
-        tables["In parts, beside end to end"] = training_table(histories, test, unit=unit)
-        tables["Phases and parts"] = phase_table(histories, unit=unit)
+        shown = [training_table(histories, test, unit=unit), phase_table(histories, unit=unit)]
+        names = ("In parts, beside end to end", "Phases and parts")
+        tables = dict(zip(names, shown, strict=True)) | tables
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
     figures |= _draw_images(run, flows) if data.pixel_format else _draw_rows(run, samples)
     write_results_json(run.path / "results.json", results, settings=settings)
@@ -101,8 +105,17 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
         figures=figures,
         tables=tables,
     )
-    print("\n\n".join([format_table(results), *map(str, tables.values())]), flush=True)
+    print("\n\n".join([format_table(results), *map(str, shown)]), flush=True)
     return results
+
+
+def show_data(run: RunDirectory) -> None:
+    """Prints what the data look like and what to mind about them, before anything is trained."""
+    data = run.data
+    if data.look:
+        print(f"{_describe(data)}\n{columns_table(data)}\n", flush=True)
+    for warning in run.warnings():
+        print(f"warning: {warning}", flush=True)
 
 
 def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:
@@ -119,15 +132,17 @@ def _training(name: str) -> str:
 
 def _settings(run: RunDirectory, command: str) -> dict[str, str]:
     data, recipe = run.data, run.recipe
-    numbers = (f"{len(part):,}" for part in (data.train, data.validation, data.test))
-    shape = "x".join(map(str, data.event_shape))
     settings = {
         "command": command,
-        "data": "{}, {} training, {} validation and {} test examples of {}".format(
-            data.name, *numbers, shape
+        "data": _describe(data),
+        "split": (
+            f"{recipe.split}, seed {recipe.split_seed}, SHA-256 of the training part "
+            f"{data.fingerprint}"
         ),
         "seed": str(recipe.seed),
     }
+    if warnings := run.warnings():
+        settings["warnings"] = "\n".join(warnings)
     for role in ("teacher", "student"):
         values = vars(run.config(role)).items()
         settings[role] = ", ".join(f"{name}={value}" for name, value in values)
@@ -135,13 +150,25 @@ def _settings(run: RunDirectory, command: str) -> dict[str, str]:
     return settings
 
 
+def _describe(data: FlowData) -> str:
+    numbers = (f"{len(part):,}" for part in (data.train, data.validation, data.test))
+    text = "{}, {} training, {} validation and {} test examples of {}".format(
+        data.name, *numbers, "x".join(map(str, data.event_shape))
+    )
+    if data.dropped_rows:
+        text += f"; {data.dropped_rows:,} rows with missing values are left out"
+    return text
+
+
 def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistance]:
     """Returns the distances of samples and of interpolations from test images, by name."""
     extractor, data, number = run.feature_extractor, run.data, run.recipe.frechet_images
     if extractor is None:
         return {}
-    reference = reference_statistics(data.test[:number], extractor)
     seed = run.recipe.seed
+    # The first ones of sorted images would be of few classes.
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(data.test))[:number])
+    reference = reference_statistics(data.test[chosen], extractor)
     streams = {}
     for temperature in _TEMPERATURES:
         options = dict(temperature=temperature, seed=seed)

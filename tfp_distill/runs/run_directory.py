@@ -8,9 +8,10 @@ import pathlib
 
 from absl import flags
 
-from tfp_distill.data import FlowData, load
+from tfp_distill.data import FlowData, load, sources
 from tfp_distill.evaluation import FeatureExtractor
 from tfp_distill.flows import Flow, FlowConfig, load_flow
+from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.recipe import Recipe, define_recipe_flags, recipe_from_flags
 
@@ -46,33 +47,58 @@ class RunDirectory:
                 f"`batch_size` must be at most the {len(data.train):,} training rows, "
                 f"got {recipe.batch_size:,}."
             )
+        recorded = DataRecord.read(self.path)
+        # Published sets do not change, and may be prepared with other rounding elsewhere.
+        if recorded and recipe.data not in sources() and recorded != DataRecord.of(data):
+            raise ValueError(
+                f"`data` must be as it was when {str(self.path)!r} was made, got other rows from "
+                f"{recipe.data} ({_sizes(recorded)}, now {_sizes(DataRecord.of(data))}); other "
+                "data need another `run_dir`."
+            )
         return data
 
     def _load_data(self) -> FlowData:
         recipe = self.recipe
-        data = load(
+        return load(
             recipe.data,
             data_dir=recipe.data_dir or None,
             manual_dir=recipe.manual_dir or None,
-            seed=recipe.seed,
+            columns=recipe.columns,
+            drop_columns=recipe.drop_columns,
+            drop_missing=recipe.drop_missing,
             condition_columns=recipe.condition_columns,
+            split=recipe.split,
+            split_seed=recipe.split_seed,
+            validation_data=recipe.validation_data or None,
+            test_data=recipe.test_data or None,
+            train_rows=recipe.train_rows,
             num_bits=recipe.num_bits or None,
             padding=recipe.padding,
             image_size=recipe.image_size or None,
         )
-        if not recipe.train_rows:
-            return data
-        if recipe.train_rows > len(data.train):
-            raise ValueError(
-                f"`train_rows` must be at most the {len(data.train):,} training rows, "
-                f"got {recipe.train_rows:,}."
+
+    def warnings(self) -> tuple[str, ...]:
+        """Returns what to mind about the data and the teacher, a sentence or two each.
+
+        Raises:
+          ValueError: if the data do not exist or have changed.
+        """
+        data, found = self.data, []
+        discrete = [column.name for column in data.look if column.is_discrete]
+        if discrete:
+            found.append(
+                f"{', '.join(discrete)}: single values are common, so likelihoods have no bound. "
+                "Compare them among models of these data only."
             )
-        condition = data.train_condition
-        return dataclasses.replace(
-            data,
-            train=data.train[: recipe.train_rows],
-            train_condition=None if condition is None else condition[: recipe.train_rows],
-        )
+        here = self.model_directory("teacher") / "flow.keras"
+        taken = here if "teacher" in self.trained() else self.recipe.teacher_path
+        seen = DataRecord.beside(taken) if taken else None
+        if seen and seen.may_have_trained_on_test_rows(DataRecord.of(data)):
+            found.append(
+                f"the teacher was trained on another split or other rows ({seen.rows[0]:,} of "
+                f"{seen.name}), so that test rows may have been among its training rows."
+            )
+        return tuple(found)
 
     def model_directory(self, name: str) -> pathlib.Path:
         """Where a model of a name ("teacher", or that of a student) is kept."""
@@ -180,6 +206,7 @@ def open_run(flag_values: flags.FlagValues) -> RunDirectory:
         run = RunDirectory(path, recipe_from_flags(flag_values))
         run.check_inputs()  # A recipe that cannot be carried out is not recorded.
         path.mkdir(parents=True, exist_ok=True)
+        DataRecord.of(run.data).write(path)
         run.recipe.write(recorded)
         return run
     before = Recipe.read(recorded)
@@ -192,3 +219,7 @@ def open_run(flag_values: flags.FlagValues) -> RunDirectory:
                 "another recipe needs another `run_dir`."
             )
     return RunDirectory(path, recipe)
+
+
+def _sizes(record: DataRecord) -> str:
+    return "/".join(f"{number:,}" for number in record.rows)

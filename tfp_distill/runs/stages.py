@@ -18,6 +18,7 @@ from tfp_distill.distillation import (
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import export_flow
 from tfp_distill.flows import Flow
+from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting import (
     execution_steps,
     first_rows,
@@ -47,6 +48,7 @@ def train_teacher(run: RunDirectory) -> None:
             return
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(recipe.teacher_path, directory / "flow.keras")
+        DataRecord.copy(recipe.teacher_path, directory)
         return
     flow = _new_flow(run, "teacher", "teacher")
     steps = recipe.training_steps("teacher")
