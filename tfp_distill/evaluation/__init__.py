@@ -10,6 +10,7 @@ from tfp_distill.evaluation.feature_statistics import (
 from tfp_distill.evaluation.features import FeatureExtractor
 from tfp_distill.evaluation.flow_result import Result, evaluate_flow
 from tfp_distill.evaluation.frechet import FrechetDistance, check_comparable, frechet_distance
+from tfp_distill.evaluation.fronts import fronts
 from tfp_distill.evaluation.image_streams import interpolated_images, sampled_images
 from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
 from tfp_distill.evaluation.likelihood import (
@@ -74,6 +75,7 @@ __all__ = [
     "evaluation_batch_size",
     "format_table",
     "frechet_distance",
+    "fronts",
     "gap_closed",
     "gap_closed_error",
     "image_statistics",

@@ -85,6 +85,8 @@ def fit_flow(
     report_steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: DistillationMonitor | None = None,
+    until: int | None = None,
+    label: str = "",
 ) -> TrainingRecord:
     """Trains a compiled model and leaves its best flow in `directory / "flow.keras"`.
 
@@ -102,28 +104,33 @@ def fit_flow(
       report_steps: steps between two measurements.
       callbacks: further callbacks, whose effect depends on the step alone.
       monitor: adds its figures to the measurements.
+      until: the step at which the training pauses, for a later call to go on; by default it ends.
+      label: what the lines call the training; by default the name of the directory.
 
     Returns:
-      The record of the finished training.
+      The record of the training.
     """
-    record = read_record(directory)
+    record, label = read_record(directory), label or directory.name
+    until = steps if until is None else min(until, steps)
     if record.finished:
-        print(f"{directory.name}: already trained, {record.steps:,} steps", flush=True)
+        print(f"{label}: already trained, {record.steps:,} steps", flush=True)
+        return record
+    if record.steps >= until:
         return record
     directory.mkdir(parents=True, exist_ok=True)
     DataRecord.of(data).write(directory)
     if record.steps:
         model.load_weights(directory / record.checkpoint)
-        print(f"{directory.name}: goes on after {record.steps:,} steps", flush=True)
+        print(f"{label}: goes on after {record.steps:,} steps", flush=True)
     else:
         if not model.initialized:
             model.initialize(*initial_rows(data))
     meter = _Meter()
-    reporter = _Reporter(flow, data, directory, record, steps, monitor, meter)
+    reporter = _Reporter(flow, data, directory, label, record, steps, monitor, meter)
     model.fit(
         rows.batches(start_step=record.steps),
         initial_epoch=record.steps // report_steps,
-        epochs=steps // report_steps,
+        epochs=until // report_steps,
         steps_per_epoch=report_steps,
         callbacks=[meter, *callbacks, reporter],  # In this order, see `_Meter`.
         verbose=0,
@@ -212,11 +219,12 @@ class _Meter(keras.callbacks.Callback):
 class _Reporter(keras.callbacks.Callback):
     """Validates, prints, and saves flow, state and record at the end of each epoch."""
 
-    def __init__(self, flow, data, directory, record, steps, monitor, meter):
+    def __init__(self, flow, data, directory, label, record, steps, monitor, meter):
         super().__init__()
         self.record = record
         self._flow = flow
         self._directory = directory
+        self._label = label
         self._steps = steps
         self._monitor = monitor
         rows, condition = first_rows(data, "validation", _VALIDATION_ROWS)
@@ -281,7 +289,7 @@ class _Reporter(keras.callbacks.Callback):
         if self.record.skipped_steps:
             figures.append(f"{self.record.skipped_steps:,} steps skipped")
         return (
-            f"{self._directory.name}: step {row['step']:,} of {self._steps:,}, "
+            f"{self._label}: step {row['step']:,} of {self._steps:,}, "
             f"{', '.join(figures)}; {left:.0f} s left"
         )
 

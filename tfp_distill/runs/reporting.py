@@ -17,6 +17,7 @@ from tfp_distill.evaluation import (
     evaluate_flow,
     format_table,
     frechet_distance,
+    fronts,
     image_statistics,
     interpolated_images,
     interpolations,
@@ -41,6 +42,8 @@ from tfp_distill.runs.data_tables import columns_table
 from tfp_distill.runs.fitting import read_record
 from tfp_distill.runs.partition_names import END_TO_END
 from tfp_distill.runs.partitions import part_history
+from tfp_distill.runs.race import Outcome
+from tfp_distill.runs.race_report import race_summary, race_table
 from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["evaluate", "show_data"]
@@ -50,15 +53,18 @@ _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
 _SPEED_BATCH_OF_IMAGES = 64
 
 
-def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
-    """Evaluates all trained models on test data, writes the report and returns the results.
+def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None) -> list[Result]:
+    """Evaluates trained models on test data, writes the report and returns the results.
 
     Args:
       run: the run.
       command: what was typed, for the report.
+      outcome: the end of a race, to report first, of its models only; by default all models are
+        evaluated.
     """
     data, recipe = run.data, run.recipe
-    flows = {name: run.load_flow(name) for name in run.trained()}
+    names = outcome.names if outcome else run.trained()
+    flows = {name: run.load_flow(name) for name in names}
     samples, quality = _sample_rows(run, flows)
     results, curves, histories = [], {}, {}
     for name, flow in flows.items():
@@ -87,13 +93,18 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
     settings = _settings(run, command)
     figures = {"Learning curves on validation data": learning_curves(curves)}
     tables = {"The columns of the training rows": columns_table(data)} if data.look else {}
-    shown = []
+    shown, conclusions = [], []
+    if outcome:
+        shown, conclusions = [race_table(results, outcome)], race_summary(results, outcome, run)
+        tables = {"The race": shown[0]} | tables
+        raced = [r for r in results if r.name not in outcome.few_rows]
+        figures = {"What a parameter and a millisecond buy": fronts(raced)} | figures
     if any(history.num_parts > 1 for history in histories.values()):
         unit, test = _part_figures(results)
         histories = {_training(name): history for name, history in histories.items()}
-        shown = [training_table(histories, test, unit=unit), phase_table(histories, unit=unit)]
-        names = ("In parts, beside end to end", "Phases and parts")
-        tables = dict(zip(names, shown, strict=True)) | tables
+        shown += [training_table(histories, test, unit=unit), phase_table(histories, unit=unit)]
+        headings = ("In parts, beside end to end", "Phases and parts")
+        tables = dict(zip(headings, shown[-2:], strict=True)) | tables
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
     figures |= _draw_images(run, flows) if data.pixel_format else _draw_rows(run, samples)
     write_results_json(run.path / "results.json", results, settings=settings)
@@ -105,7 +116,8 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
         figures=figures,
         tables=tables,
     )
-    print("\n\n".join([format_table(results), *map(str, shown)]), flush=True)
+    text = [format_table(results), *map(str, shown), "\n".join(conclusions)]
+    print("\n\n".join(part for part in text if part), flush=True)
     return results
 
 
