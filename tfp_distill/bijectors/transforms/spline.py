@@ -101,8 +101,7 @@ class SplineTransform:
         @tf.custom_gradient
         def find(value, parameters):
             raw_widths, raw_heights, raw = tf.split(parameters, [bins, bins, bins - 1], axis=-2)
-            widths = tf.nn.softmax(raw_widths, axis=-2)
-            heights = tf.nn.softmax(raw_heights, axis=-2)
+            widths, heights = _softmax(raw_widths), _softmax(raw_heights)
             sizes = heights if by_height else widths
             count = tf.range(1, bins, dtype=value.dtype)[:, None]
             knots = rest * tf.cumsum(sizes[..., :-1, :], axis=-2) + (smallest * count - bound)
@@ -145,6 +144,12 @@ def check_spline(num_bins: int, tail_bound: float) -> None:
         raise ValueError(f"`num_bins` must be an integer from 2 to 100, got {num_bins!r}.")
     if not (math.isfinite(tail_bound) and tail_bound > 0):
         raise ValueError(f"`tail_bound` must be positive and finite, got {tail_bound}.")
+
+
+def _softmax(raw):
+    """Returns softmax over the axis before the last, for which `tf.nn.softmax` transposes."""
+    raised = tf.exp(raw - tf.reduce_max(raw, axis=-2, keepdims=True))
+    return raised / tf.reduce_sum(raised, axis=-2, keepdims=True)
 
 
 def _select(sizes, here, before):
