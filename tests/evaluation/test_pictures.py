@@ -27,7 +27,7 @@ def images(rows, seed=0, shape=SHAPE):
 def new_flow(seed=0, shape=SHAPE, **config):
     config = dict(num_levels=1, steps_per_level=1, hidden_channels=2) | config
     flow = Flow(GlowConfig(shape, seed=seed, **config))
-    flow.initialize(np.random.RandomState(seed).uniform(size=(16, *shape)))
+    flow.adapt(np.random.RandomState(seed).uniform(size=(16, *shape)))
     return flow
 
 

@@ -185,7 +185,7 @@ def test_evaluate_flow():
     )
     assert evaluated.name == "student"
     assert evaluated.likelihood.mean == pytest.approx(np.mean(flow.log_prob(test)), abs=1e-5)
-    assert evaluated.parameters == flow.count_params()
+    assert evaluated.parameters == flow.num_parameters
     assert 0 <= evaluated.round_trip_error < 1e-5
     assert evaluated.speed.batch_size == 1000
     assert (evaluated.training_steps, evaluated.skipped_steps) == (5, 1)
