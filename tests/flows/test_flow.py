@@ -207,7 +207,7 @@ def test_extreme_weights_leave_likelihoods_samples_and_gradients_finite(randomiz
         assert np.isfinite(loss), name
         gradients = tape.gradient(loss, [w.value for w in flow.trainable_variables])
         assert all(np.all(np.isfinite(g)) for g in gradients), name
-        assert np.all(np.isfinite(flow.sample(50))), name
+        assert np.all(np.isfinite(flow.sample(50, seed=0))), name
 
 
 def test_adaptation_is_explicit_and_from_data_only(glow, tmp_path):

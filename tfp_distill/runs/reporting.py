@@ -162,9 +162,9 @@ def _draw_rows(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure
 
 def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
     if condition is None:
-        return flow.sample(_PLOTTED_SAMPLES).numpy()
+        return flow.sample(_PLOTTED_SAMPLES, seed=0).numpy()
     condition = condition[:_PLOTTED_SAMPLES]
-    return flow.sample(len(condition), condition).numpy()
+    return flow.sample(len(condition), condition, seed=0).numpy()
 
 
 def _draw_images(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure]:
