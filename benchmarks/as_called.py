@@ -44,7 +44,7 @@ def _seconds(function: Callable[[], tf.Tensor]) -> float:
 
 def _measure(name: str, flow: Flow, direction: str, batch: tf.Tensor) -> None:
     call = getattr(flow, direction)
-    use_xla = xla_pays(len(flow.event_shape))
+    use_xla = xla_pays(flow.suits_xla)
     if (name, direction) == ("MAF D=63", "to_data"):
         use_xla = _XLA.value
     first = _seconds(lambda: call(batch))

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
         images, ROWS, pixel_format=flow.config.pixel_format, random_flip=True
     )
     batch = next(iter(pipeline))
-    flow.initialize(batch)
+    flow.adapt(batch)
     flow.compile("adam", jit_compile=False)
     inputs = {"in memory": tf.data.Dataset.from_tensors(batch).repeat(), "pipeline": pipeline}
     times: dict[str, list[float]] = {name: [] for name in inputs}

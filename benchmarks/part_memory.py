@@ -79,7 +79,7 @@ def measure(
     flow = tfp_distill.Flow(config)
     partition = tfp_distill.Partition.at_steps(flow, boundaries)
     x = np.random.RandomState(0).uniform(size=(batch_size, *config.image_shape))
-    flow.initialize(x.astype(np.float32))
+    flow.adapt(x.astype(np.float32))
     flow.compile("adam", partition=partition, jit_compile=jit_compile)
     measurement = _Measurement(part if boundaries else None)
     flow.fit(

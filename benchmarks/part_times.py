@@ -81,7 +81,7 @@ def _measure(divide: Callable[[tfp_distill.Flow], tfp_distill.Partition], name: 
     flow = tfp_distill.Flow(config)
     number = _STEPS.value * _BATCH_SIZE.value
     x = np.random.RandomState(0).uniform(size=(number, *config.image_shape)).astype(np.float32)
-    flow.initialize(x[: _BATCH_SIZE.value])
+    flow.adapt(x[: _BATCH_SIZE.value])
     partition = divide(flow)
     optimizer = keras.optimizers.Adam(1e-5, global_clipnorm=50.0)
     flow.compile(

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     x = np.random.RandomState(0).normal(size=(ROWS, 6)).astype(np.float32)
     batches = tf.data.Dataset.from_tensors(tf.constant(x)).repeat()
     teacher = tfp_distill.Flow.from_preset(f"power_{_ARCHITECTURE.value}_teacher")
-    teacher.initialize(x)
+    teacher.adapt(x)
     models = {}
     for name, losses in LOSSES.items():
         model = tfp_distill.Flow.from_preset(f"power_{_ARCHITECTURE.value}_student")

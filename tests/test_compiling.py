@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfp_distill import GlowConfig, MAFConfig, TabularGlowConfig
 from tfp_distill.compiling import CompiledPasses, inlined, uses_xla, xla_pays
 
 
@@ -22,19 +23,26 @@ def _rows(number):
     return tf.reshape(tf.range(3.0 * number), [number, 3])
 
 
-def test_xla_pays_for_rows_and_on_cpus_not_for_images(monkeypatch):
+def test_xla_pays_on_gpus_and_on_cpus_where_it_suits(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert (xla_pays(1), xla_pays(3)) == (True, False)
+    assert (xla_pays(True), xla_pays(False)) == (True, False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    assert (xla_pays(1), xla_pays(3)) == (True, True)
+    assert (xla_pays(True), xla_pays(False)) == (True, True)
+
+
+def test_neither_convolutions_nor_splines_suit_xla():
+    assert TabularGlowConfig(2).suits_xla and MAFConfig(2).suits_xla
+    assert not TabularGlowConfig(2, coupling="spline").suits_xla
+    assert not MAFConfig(2, transform="spline").suits_xla
+    assert not GlowConfig((4, 4, 1), num_levels=1).suits_xla
 
 
 def test_the_user_has_the_last_word_about_xla():
-    assert uses_xla(True, event_rank=3)
-    assert not uses_xla(False, event_rank=1)
-    assert uses_xla("auto", event_rank=1) == xla_pays(1)
+    assert uses_xla(True, suits_xla=False)
+    assert not uses_xla(False, suits_xla=True)
+    assert uses_xla("auto", suits_xla=True) == xla_pays(True)
     with pytest.raises(ValueError, match='`jit_compile` must be True, False or "auto", got .on'):
-        uses_xla("on", event_rank=1)
+        uses_xla("on", suits_xla=True)
 
 
 @pytest.mark.parametrize("use_xla", [True, False])

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_distill import Flow, GlowConfig, MAFConfig, TabularGlowConfig
+from tfp_distill.data import Statistics
 from tfp_distill.export import export_flow
 from tfp_distill.flows import interpolate
 from tfp_distill.pixels import DequantizedImages, PixelFormat
@@ -59,10 +60,11 @@ def make_flow():
         rng = np.random.RandomState(0)
         for weight in flow.trainable_variables:  # a new conditioner's output is 0
             weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
-        flow.set_statistics(rng.normal(size=shape[-1]), rng.uniform(1, 2, size=shape[-1]))
+        statistics = Statistics(rng.normal(size=shape[-1]), rng.uniform(1, 2, size=shape[-1]))
         condition = rng.normal(size=(64, config.condition_dims)) if config.condition_dims else None
         if initialize:
-            flow.initialize(rng.uniform(-1, 1, size=(64, *shape)), condition)
+            rows = rng.uniform(-1, 1, size=(64, *shape))
+            flow.adapt(rows, condition, statistics=statistics)
         return flow
 
     return make

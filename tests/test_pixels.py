@@ -117,7 +117,7 @@ def test_gaussian_flow_needs_the_entropy_of_the_data():
     values = np.random.default_rng(1).normal(128, deviation, [40_000, 4, 4, 1])
     images = np.clip(np.floor(values), 0, 255).astype(np.uint8)
     flow = Flow(GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=2))
-    flow.set_statistics(np.array([128 / 256]), np.array([deviation / 256]))
+    flow.standardize.set_statistics(np.array([128 / 256]), np.array([deviation / 256]))
     found = evaluate_likelihood(flow, images)
     flow_bits = bits_per_dim(found.mean, dims)
     entropy = 0.5 * np.log2(2 * np.pi * np.e * deviation**2)
@@ -146,7 +146,7 @@ def test_draws_are_averaged_for_each_image():
         GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=2, padding=1)
     )
     images = random_images(50, 2, 2, 1)
-    flow.initialize(PixelFormat(padding=1).dequantize(images, seed=9))
+    flow.adapt(PixelFormat(padding=1).dequantize(images, seed=9))
     each = [
         flow.log_prob(DequantizedImages(images, PixelFormat(padding=1), draw=draw)[:]).numpy()
         for draw in range(3)

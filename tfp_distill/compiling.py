@@ -19,30 +19,28 @@ __all__ = [
     "xla_pays",
 ]
 
-_RANK_OF_IMAGES = 3
 _SMALLEST_CHOSEN = 256
 _LARGEST_GRAPH = 4000  # Operations; XLA takes one to two milliseconds for each.
 
 _inlined = contextvars.ContextVar("inlined", default=False)
 
 
-def xla_pays(event_rank: int) -> bool:
-    """Returns whether XLA makes a pass over events of a rank faster.
-
-    It does on GPUs, and on CPUs for vectors; the convolutions of images it slows down there.
+def xla_pays(suits_xla: bool) -> bool:
+    """Returns whether XLA makes passes faster: always on GPUs, and on CPUs where they suit it.
 
     Args:
-      event_rank: 1 for vectors, 3 for images.
+      suits_xla: whether it makes them faster on CPUs: not convolutions, nor splines, whose
+        selections it computes several times.
     """
-    return event_rank < _RANK_OF_IMAGES or bool(tf.config.list_physical_devices("GPU"))
+    return suits_xla or bool(tf.config.list_physical_devices("GPU"))
 
 
-def uses_xla(jit_compile: str | bool, *, event_rank: int) -> bool:
+def uses_xla(jit_compile: str | bool, *, suits_xla: bool) -> bool:
     """Returns whether XLA compiles, of what a user asks for.
 
     Args:
       jit_compile: True, False, or "auto" for `xla_pays`.
-      event_rank: 1 for vectors, 3 for images.
+      suits_xla: see `xla_pays`.
 
     Raises:
       ValueError: if `jit_compile` is none of these.
@@ -51,7 +49,7 @@ def uses_xla(jit_compile: str | bool, *, event_rank: int) -> bool:
         return jit_compile
     if jit_compile != "auto":
         raise ValueError(f'`jit_compile` must be True, False or "auto", got {jit_compile!r}.')
-    return xla_pays(event_rank)
+    return xla_pays(suits_xla)
 
 
 def compiled(

@@ -56,13 +56,13 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
     is already there is replaced.
 
     Args:
-      flow: an initialised flow.
+      flow: a flow that was adapted to data.
       path: the directory to write.
       pixels: "float" for x as the flow takes it, "uint8" for pictures.
 
     Raises:
-      ValueError: if the flow is not initialised, `pixels` is neither, or "uint8" for a flow that is
-        not of images, or `path` holds something that is no SavedModel.
+      ValueError: if the flow was not adapted to data, `pixels` is neither, or "uint8" for a flow
+        that is not of images, or `path` holds something that is no SavedModel.
     """
     if pixels not in _PIXELS:
         raise ValueError(f"`pixels` must be one of {', '.join(_PIXELS)}, got {pixels!r}.")
@@ -71,9 +71,9 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
             f"`pixels` must be 'float' for {flow.name!r}, whose data of shape "
             f"{('batch', *flow.event_shape)} are no images, got {pixels!r}."
         )
-    if not flow.initialized:
+    if not flow.adapted:
         raise ValueError(
-            f"`flow` must be initialised, by `fit` or `initialize`, got the new {flow.name!r}."
+            f"`flow` must be adapted to data, by `fit` or `adapt`, got the new {flow.name!r}."
         )
     path = pathlib.Path(path)
     _check_replaceable(path)

@@ -5,8 +5,8 @@
 
 Candidates are raced, and the smallest flow within the tolerance of the teacher is exported; or,
 with --students, students of one architecture are compared. Without --teacher_path a teacher is
-trained first. The first run of a directory records the recipe. A rerun continues where the last one stopped and
-does again only what is missing.
+trained first. The first run of a directory records the recipe. A rerun continues where the last one
+stopped and does again only what is missing.
 """
 
 from __future__ import annotations

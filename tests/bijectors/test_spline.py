@@ -122,7 +122,7 @@ def test_deep_flows_invert_in_float32(kind, num_steps, randomize):
     else:
         flow = Flow(MAFConfig(**sizes, transform="spline", mixing=True))
     x = tf.constant(np.random.RandomState(0).normal(size=(500, 6)), tf.float32)
-    flow.initialize(x)
+    flow.adapt(x)
     randomize(flow.bijector.keras_layers, size=0.05)
     z, ildj = flow.bijector.inverse_and_ildj(x)
     again, fldj = flow.bijector.forward_and_fldj(tf.identity(z))

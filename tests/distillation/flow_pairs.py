@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill import Flow, MAFConfig, TabularGlowConfig
+from tfp_distill.data import Statistics
 from tfp_distill.distillation.shared_pass import SharedPass
 from tfp_distill.training import StepRandom
 
@@ -29,9 +30,10 @@ def make_flow(kind, *, num_steps=2, seed=0, size=0.3, condition_dims=0, statisti
         config = MAFConfig(**common, inverse_autoregressive=kind == "iaf")
     flow = Flow(config, seed=seed)
     random = np.random.RandomState(seed)
+    known = Statistics.identity(dims)
     if statistics:
-        flow.set_statistics(random.normal(size=dims), np.exp(0.3 * random.normal(size=dims)))
-    flow.initialize(data(64, dims=dims), conditions(64) if condition_dims else None)
+        known = Statistics(random.normal(size=dims), np.exp(0.3 * random.normal(size=dims)))
+    flow.adapt(data(64, dims=dims), conditions(64) if condition_dims else None, statistics=known)
     for weight in flow.trainable_variables:
         weight.assign(weight.numpy() + size * random.normal(size=weight.shape))
     return flow

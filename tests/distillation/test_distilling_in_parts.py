@@ -32,7 +32,7 @@ def _image_flow(steps_per_level, seed):
         image_shape=(4, 4, 2), num_levels=2, steps_per_level=steps_per_level, hidden_channels=4
     )
     flow = Flow(config, seed=seed)
-    flow.initialize(_images(64))
+    flow.adapt(_images(64))
     random = np.random.RandomState(seed)
     for weight in flow.trainable_variables:
         weight.assign(weight.numpy() + 0.1 * random.normal(size=weight.shape))

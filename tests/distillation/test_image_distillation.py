@@ -35,7 +35,7 @@ def make_flow(seed, *, num_levels=2, steps_per_level=2):
         seed=seed,
     )
     flow = Flow(config, seed=seed)
-    flow.initialize(images(64))
+    flow.adapt(images(64))
     random = np.random.RandomState(seed)
     for weight in flow.trainable_variables:
         weight.assign(weight.numpy() + 0.03 * random.normal(size=weight.shape))

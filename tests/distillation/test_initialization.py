@@ -39,7 +39,7 @@ def test_linear_teacher_is_matched_exactly():
     # rotation can make up for another seed entirely.
     x = data()
     teacher = Flow(TabularGlowConfig(dims=DIMS, num_steps=1, seed=1))
-    teacher.initialize(x)
+    teacher.adapt(x)
     student = Flow(TabularGlowConfig(dims=DIMS, num_steps=1, seed=2))
     assert np.abs(student.to_latent(x) - teacher.to_latent(x)).max() > 0.1
     align_with_teacher(student, teacher, x)
@@ -50,9 +50,9 @@ def test_linear_teacher_of_images_is_matched_exactly_level_by_level():
     config = dict(image_shape=(4, 4, 1), num_levels=2, steps_per_level=1, hidden_channels=4)
     x = images()
     teacher = Flow(GlowConfig(**config, seed=1))
-    teacher.initialize(x)
+    teacher.adapt(x)
     student = Flow(GlowConfig(**config, seed=2))
-    student.initialize(x)
+    student.adapt(x)
     assert np.abs(student.to_latent(x) - teacher.to_latent(x)).max() > 0.1
     align_with_teacher(student, teacher, x)
     np.testing.assert_allclose(student.to_latent(x), teacher.to_latent(x), atol=1e-4)
@@ -62,10 +62,10 @@ def test_deeper_teacher_of_images_is_come_nearer_to_at_every_level():
     config = dict(image_shape=(8, 8, 1), num_levels=3, hidden_channels=4)
     x = images(8)
     teacher = Flow(GlowConfig(**config, steps_per_level=3, seed=1))
-    teacher.initialize(x)
+    teacher.adapt(x)
     student, unaligned = (Flow(GlowConfig(**config, steps_per_level=1, seed=2)) for _ in "ab")
     align_with_teacher(student, teacher, x)
-    unaligned.initialize(x)
+    unaligned.adapt(x)
     targets = teacher.trace(x).latents
     for step, tap in ((1, 3), (2, 6), (3, 9)):
         distances = [
@@ -77,13 +77,13 @@ def test_deeper_teacher_of_images_is_come_nearer_to_at_every_level():
 def test_every_step_is_a_rotation_nearer_to_the_teacher():
     x = data()
     teacher = Flow(TabularGlowConfig(dims=DIMS, num_steps=4, hidden_units=8, seed=1))
-    teacher.initialize(x)
+    teacher.adapt(x)
     random = np.random.RandomState(1)
     for weight in teacher.trainable_variables:
         weight.assign(weight + 0.1 * random.normal(size=weight.shape))
     student, unaligned = (Flow(TabularGlowConfig(dims=DIMS, num_steps=2, seed=2)) for _ in "ab")
     align_with_teacher(student, teacher, x)
-    unaligned.initialize(x)
+    unaligned.adapt(x)
     targets = teacher.trace(x).latents
     for step, tap in ((1, 2), (2, 4)):
         g = targets[tap]
@@ -94,14 +94,14 @@ def test_every_step_is_a_rotation_nearer_to_the_teacher():
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(DIMS), atol=1e-5)
     for actnorm in members(student, ActNorm):
         assert np.all(np.isfinite(actnorm.keras_layers[0].shift))
-    assert student.initialized
+    assert student.adapted
 
 
 def test_aligned_flow_is_still_invertible_and_saved(tmp_path):
     x = data()
     teacher = Flow(TabularGlowConfig(dims=DIMS, num_steps=3, seed=1, condition_dims=1))
     condition = np.ones([len(x), 1])
-    teacher.initialize(x, condition)
+    teacher.adapt(x, condition)
     student = Flow(TabularGlowConfig(dims=DIMS, num_steps=2, seed=2, condition_dims=1))
     align_with_teacher(student, teacher, x, condition)
     np.testing.assert_allclose(

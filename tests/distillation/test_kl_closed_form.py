@@ -16,7 +16,9 @@ def _gaussian(seed):
     """A flow whose conditioner is still 0, and which is affine therefore."""
     flow = Flow(TabularGlowConfig(dims=DIMS, num_steps=1, hidden_units=4, num_hidden_layers=1))
     random = np.random.RandomState(seed)
-    flow.set_statistics(0.5 * random.normal(size=DIMS), np.exp(0.3 * random.normal(size=DIMS)))
+    flow.standardize.set_statistics(
+        0.5 * random.normal(size=DIMS), np.exp(0.3 * random.normal(size=DIMS))
+    )
     for weight in _affine_weights(flow):
         weight.assign(weight.numpy() + 0.3 * random.normal(size=weight.shape))
     return flow

@@ -140,16 +140,16 @@ def test_the_logs_count_what_is_left_out():
 def test_units_are_known_by_the_statistics_alone(statistics):
     """Data of the user's in thousands: a student that was told of none leaves none of them out."""
     student, teacher = (make_flow("glow", seed=seed, statistics=False) for seed in (1, 2))
-    teacher.set_statistics(np.full(DIMS, 5000.0), np.full(DIMS, 1000.0))
+    teacher.standardize.set_statistics(np.full(DIMS, 5000.0), np.full(DIMS, 1000.0))
     if statistics:
-        student.set_statistics(np.full(DIMS, 4000.0), np.full(DIMS, 900.0))
+        student.standardize.set_statistics(np.full(DIMS, 4000.0), np.full(DIMS, 900.0))
     shared = shared_pass(student, teacher, data(ROWS))
     assert shared.kept(1.0).numpy().all()
 
 
 def test_a_student_without_data_is_initialised_from_what_is_kept():
     student = Flow(make_flow("glow", num_steps=1).config)
-    student.set_statistics(np.zeros(DIMS), np.full(DIMS, 2.0))
+    student.standardize.set_statistics(np.zeros(DIMS), np.full(DIMS, 2.0))
     distiller = FlowDistiller(
         student=student,
         teacher=_teacher(LIMIT, np.nan),
@@ -176,8 +176,8 @@ def test_samples_of_images_are_kept():
     x = np.random.RandomState(0).uniform(size=(32, 4, 4, 1)).astype(np.float32)
     student, teacher = (Flow(GlowConfig(**config, seed=seed)) for seed in (1, 2))
     for flow in (student, teacher):
-        flow.set_statistics(x.mean(axis=(0, 1, 2)), x.std(axis=(0, 1, 2)))
-        flow.initialize(x)
+        flow.standardize.set_statistics(x.mean(axis=(0, 1, 2)), x.std(axis=(0, 1, 2)))
+        flow.adapt(x)
     shared = shared_pass(student, teacher, x)
     assert shared.kept(1.0).numpy().all()
     for loss in LOSSES:

@@ -19,7 +19,7 @@ def flow(randomize):
         )
     )
     randomize(result.bijector.keras_layers, size=0.1)
-    result.set_statistics(np.full(1, 0.5), np.full(1, 0.2))
+    result.standardize.set_statistics(np.full(1, 0.5), np.full(1, 0.2))
     return result
 
 

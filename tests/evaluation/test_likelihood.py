@@ -23,7 +23,7 @@ SCALE = np.array([0.5, 2.0, 4.0], np.float32)
 def gaussian_flow(condition_dims=0):
     """A new MAF is the identity, so that the statistics make the flow a Gaussian."""
     flow = Flow(MAFConfig(dims=3, num_steps=1, hidden_units=4, condition_dims=condition_dims))
-    flow.set_statistics(MEAN, SCALE)
+    flow.standardize.set_statistics(MEAN, SCALE)
     return flow
 
 
@@ -106,7 +106,9 @@ def test_prints_two_standard_errors():
 
 def test_accumulates_in_float64():
     flow = gaussian_flow()
-    flow.set_statistics(np.zeros(3), np.full(3, 1e-30))  # log-likelihoods of about 200 nats
+    flow.standardize.set_statistics(
+        np.zeros(3), np.full(3, 1e-30)
+    )  # log-likelihoods of about 200 nats
     x = np.zeros((300_000, 3), np.float32)
     one = float(flow.log_prob(x[:1])[0])
     assert evaluate_likelihood(flow, x).mean == pytest.approx(one, rel=1e-12)
@@ -115,7 +117,7 @@ def test_accumulates_in_float64():
 def test_round_trip_error_is_in_units_of_the_scale():
     flow = gaussian_flow()
     scale = np.array([1e-3, 1.0, 1e3])
-    flow.set_statistics(np.zeros(3), scale)
+    flow.standardize.set_statistics(np.zeros(3), scale)
     wrong = 0.25
 
     def to_data(z, condition=None):
@@ -157,7 +159,7 @@ def test_bits_per_dim_of_a_gaussian_are_its_entropy():
     # A Gaussian of deviation s in units of a bin has 0.5 log2(2 pi e s^2) bits.
     bins, deviation, dims = 256, 5.0, 3
     flow = gaussian_flow()
-    flow.set_statistics(np.full(dims, 0.5), np.full(dims, deviation / bins))
+    flow.standardize.set_statistics(np.full(dims, 0.5), np.full(dims, deviation / bins))
     z = np.random.RandomState(0).normal(size=(50_000, dims))
     z = (z - z.mean(axis=0)) / z.std(axis=0)  # so that the mean is the entropy exactly
     result = evaluate_likelihood(flow, 0.5 + z * deviation / bins)
@@ -169,7 +171,7 @@ def test_bits_per_dim_do_not_depend_on_the_unit_that_is_named():
     x = gaussian_rows(10)
     flow = gaussian_flow()
     in_bins = np.asarray(flow.log_prob(x), np.float64)
-    flow.set_statistics(MEAN / 256, SCALE / 256)
+    flow.standardize.set_statistics(MEAN / 256, SCALE / 256)
     in_units = np.asarray(flow.log_prob(x / 256), np.float64)
     np.testing.assert_allclose(
         bits_per_dim(in_units, 3), bits_per_dim(in_bins, 3, bins=1), atol=1e-5

@@ -214,7 +214,7 @@ def test_evaluate_flow():
     )
     assert evaluated.name == "student"
     assert evaluated.likelihood.mean == pytest.approx(np.mean(flow.log_prob(test)), abs=1e-5)
-    assert evaluated.parameters == flow.count_params()
+    assert evaluated.parameters == flow.num_parameters
     assert 0 <= evaluated.round_trip_error < 1e-5
     assert 0 < evaluated.latent_round_trip_error < 1e-4
     np.testing.assert_allclose(evaluated.likelihood.values, flow.log_prob(test), rtol=1e-5)

@@ -98,7 +98,7 @@ def test_a_flow_of_bytes_is_evaluated_in_bits():
     flow = Flow(
         GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=2, num_bits=3)
     )
-    flow.initialize(flow.config.pixel_format.dequantize(images, seed=1))
+    flow.adapt(flow.config.pixel_format.dequantize(images, seed=1))
     found = evaluate_flow(
         flow, "glow", images, training_steps=1, training_seconds=1.0, draws=2, speed_batch_size=2
     )

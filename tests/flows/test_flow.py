@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_distill import Flow, MAFConfig, TabularGlowConfig, load_flow
+from tfp_distill import Flow, GlowConfig, MAFConfig, TabularGlowConfig, load_flow
+from tfp_distill.data import Statistics
 
 SMALL = dict(dims=2, num_steps=2, hidden_units=8, num_hidden_layers=1, activation="tanh")
 CONFIGS = {
@@ -54,9 +55,10 @@ class Trained:
     def __init__(self, name):
         self.config = CONFIGS[name]
         self.flow = Flow(self.config, name=name)
-        self.flow.set_statistics([0.1, 5.0], [1.0, 2.0])
         x, condition = _data(16)
-        self.flow.initialize(x, condition if self.config.condition_dims else None)
+        statistics = Statistics(np.array([0.1, 5.0]), np.array([1.0, 2.0]))
+        condition = condition if self.config.condition_dims else None
+        self.flow.adapt(x, condition, statistics=statistics)
         self.before = _weights(self.flow)
         self.flow.compile(keras.optimizers.Adam(0.02, global_clipnorm=10.0))
         self.logs = self.flow.fit(_batches(self.config), epochs=2, verbose=0).history
@@ -165,7 +167,7 @@ def test_weights_are_the_same_seen_through_keras_tfp_and_the_file(trained, tmp_p
         loaded.log_prob(trained.x, trained.condition), flow.log_prob(trained.x, trained.condition)
     )
     assert loaded.config == flow.config
-    assert (loaded.name, loaded.step, loaded.initialized) == (flow.name, STEPS, True)
+    assert (loaded.name, loaded.step, loaded.adapted) == (flow.name, STEPS, True)
 
 
 def test_other_statistics_are_other_units(trained):
@@ -176,7 +178,7 @@ def test_other_statistics_are_other_units(trained):
     samples = flow.sample(20, condition, seed=0)
     mean, scale = np.array([100.0, -7.0]), np.array([30.0, 0.01])
     try:
-        flow.set_statistics(mean, scale)
+        flow.standardize.set_statistics(mean, scale)
         np.testing.assert_allclose(
             flow.log_prob(mean + scale * u, condition),
             log_prob - np.sum(np.log(scale)) + np.sum(np.log(old_scale)),
@@ -188,7 +190,7 @@ def test_other_statistics_are_other_units(trained):
             rtol=1e-4,
         )
     finally:
-        flow.set_statistics(old_mean, old_scale)
+        flow.standardize.set_statistics(old_mean, old_scale)
 
 
 def test_extreme_weights_leave_likelihoods_samples_and_gradients_finite(randomize):
@@ -205,40 +207,100 @@ def test_extreme_weights_leave_likelihoods_samples_and_gradients_finite(randomiz
         assert np.isfinite(loss), name
         gradients = tape.gradient(loss, [w.value for w in flow.trainable_variables])
         assert all(np.all(np.isfinite(g)) for g in gradients), name
-        assert np.all(np.isfinite(flow.sample(50))), name
+        assert np.all(np.isfinite(flow.sample(50, seed=0))), name
 
 
-def test_initialisation_is_explicit_and_from_data_only(glow, tmp_path):
+def test_adaptation_is_explicit_and_from_data_only(glow, tmp_path):
     start = _weights(glow)
     x, _ = _data()
     glow.sample(10)
     glow.log_prob(x)
     glow.compile("adam", run_eagerly=True)
     glow.evaluate(x, verbose=0)
-    assert not glow.initialized
+    assert not glow.adapted
     for a, b in zip(start, _weights(glow), strict=True):
         np.testing.assert_array_equal(a, b)
-    glow.initialize(x)
-    assert glow.initialized
+    glow.adapt(x)
+    assert glow.adapted
     latents = glow.trace(x).latents
     np.testing.assert_allclose(np.mean(latents[-1], 0), 0, atol=1e-4)
     # Conditioners are still 0, linear maps rotate: every latent is normalised.
     np.testing.assert_allclose(np.mean(np.square(latents[-1])), 1, atol=1e-4)
     glow.save(tmp_path / "f.keras")
     loaded = load_flow(tmp_path / "f.keras")
-    assert loaded.initialized
+    assert loaded.adapted
     loaded.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     loaded.fit(100 + x, batch_size=64, verbose=0)
     for a, b in zip(glow.trainable_variables, loaded.trainable_variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_fit_initialises_from_its_first_batch(glow):
+def test_adapting_brings_data_and_conditions_to_mean_0_and_scale_1():
+    flow = Flow(CONFIGS["conditional_glow"])
+    x, condition = _data()
+    flow.adapt(3 * x, 7 + condition)
+    np.testing.assert_allclose(flow.standardize.mean, 3 * x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(flow.standardize.scale, 3 * x.std(0), rtol=1e-5)
+    of_conditions = flow.bijector.condition_bijector
+    np.testing.assert_allclose(of_conditions.mean, 7 + condition.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(of_conditions.scale, condition.std(0), rtol=1e-5)
+    known = Statistics(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    flow.adapt(x, condition, statistics=known)
+    np.testing.assert_array_equal(flow.standardize.mean, known.mean)
+    np.testing.assert_allclose(np.mean(flow.to_latent(x, condition), 0), 0, atol=1e-4)
+
+
+def test_a_constant_column_has_scale_1(glow):
     x, _ = _data()
+    x[:, 1] = 4
+    glow.adapt(x)
+    assert glow.standardize.scale[1] == 1
+    assert np.all(np.isfinite(glow.to_latent(x)))
+
+
+def test_images_keep_their_statistics():
+    flow = Flow(GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=2))
+    flow.adapt(np.random.RandomState(0).uniform(0, 0.1, size=(20, 4, 4, 1)))
+    assert (flow.standardize.mean, flow.standardize.scale) == (0.5, 1.0)
+    assert flow.adapted
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros([0, 2]), "`x` must have at least 1 row to adapt to, got none"),
+        (np.full([3, 2], np.nan), "`x` must be finite, got 3 of 3 rows not so"),
+        (np.array([[1.0, 2.0], [np.inf, 0.0]]), "`x` must be finite, got 1 of 2 rows not so"),
+    ],
+)
+def test_bad_data_leave_the_flow_as_it_was(glow, x, message):
+    before = glow.get_weights()
+    with pytest.raises(ValueError, match=message):
+        glow.adapt(x)
+    glow.compile("adam", run_eagerly=True)
+    with pytest.raises(ValueError, match="must"):
+        glow.fit(x, verbose=0)
+    assert not glow.adapted
+    for a, b in zip(before, glow.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fit_adapts_to_its_first_batches(glow):
+    x = np.concatenate([_data()[0]] * 50)
     glow.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
-    glow.fit(x, batch_size=50, verbose=0)
-    assert glow.initialized
-    np.testing.assert_allclose(np.mean(glow.to_latent(x[:50]), 0), 0, atol=1e-4)
+    glow.fit(x, batch_size=1024, verbose=0)
+    assert glow.adapted
+    np.testing.assert_allclose(glow.standardize.mean, x[:4096].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(glow.to_latent(x[:4096]), 0), 0, atol=1e-4)
+
+
+def test_a_conditional_flow_adapts_to_datasets_of_pairs():
+    flow = Flow(CONFIGS["conditional_maf"])
+    flow.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    flow.fit(_batches(flow.config), verbose=0)
+    x, condition = _data()
+    np.testing.assert_allclose(flow.standardize.mean, x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(flow.bijector.condition_bijector.mean, condition.mean(0), rtol=1e-4)
 
 
 def test_a_frozen_flow_cannot_be_fitted(glow):
@@ -252,8 +314,24 @@ def test_summary_counts_what_there_is(glow):
     lines = []
     glow.summary(print_fn=lines.append)
     linear, actnorm, conditioner = 4, 4, 1 * 8 + 8 + 8 * 2 + 2
-    assert glow.count_params() == 2 * (linear + actnorm + conditioner)
-    assert f"Trainable params: {glow.count_params()}" in "\n".join(lines)
+    assert glow.num_parameters == 2 * (linear + actnorm + conditioner)
+    assert f"Trainable params: {glow.num_parameters}" in "\n".join(lines)
+    assert f"Total params: {glow.count_params()}" in "\n".join(lines)
+    assert glow.count_params() > glow.num_parameters
+
+
+def test_the_representation_shows_the_steps():
+    config = GlowConfig((4, 4, 2), num_levels=2, steps_per_level=3, hidden_channels=4)
+    step = "ActNorm, InvertibleLinear, AffineCoupling"
+    flow = Flow(config, name="small")
+    assert repr(flow).splitlines() == [
+        f"<Flow 'small' of (4, 4, 2), {flow.num_parameters:,} parameters:",
+        "  0       Standardize",
+        f"  1-2     {step}",
+        f"  3       {step}, FactorOut",
+        f"  4-6     {step}>",
+    ]
+    assert "1-2     Invert(MaskedAutoregressive)" in repr(Flow(CONFIGS["iaf"]))
 
 
 def test_seeds_decide(glow):
@@ -323,7 +401,7 @@ def test_float64_flows(float64):
             r"`condition` of 'conditional' must have shape \(..., 1\), got \(3, 2\)",
         ),
         (
-            lambda flow, _: flow.set_statistics([0.0, 0.0], [1.0, -1.0]),
+            lambda flow, _: flow.standardize.set_statistics([0.0, 0.0], [1.0, -1.0]),
             r"`scale` must be positive, got \[ 1. -1.\]",
         ),
     ],
@@ -355,7 +433,7 @@ def test_condition_statistics_put_conditions_into_units(tmp_path):
     for a, b in zip(raw.trainable_variables, standardized.trainable_variables, strict=True):
         a.assign(a + 0.3 * random.normal(size=a.shape))
         b.assign(a)
-    raw.set_condition_statistics([3.0, -1.0], [2.0, 0.5])
+    raw.bijector.condition_bijector.set_statistics([3.0, -1.0], [2.0, 0.5])
     x = random.normal(size=(4, 3))
     condition = random.normal(size=(4, 2))
     in_units = condition * [2.0, 0.5] + [3.0, -1.0]
@@ -366,9 +444,3 @@ def test_condition_statistics_put_conditions_into_units(tmp_path):
     raw.save(tmp_path / "flow.keras")
     loaded = load_flow(tmp_path / "flow.keras")
     np.testing.assert_array_equal(loaded.log_prob(x, in_units), raw.log_prob(x, in_units))
-
-
-def test_condition_statistics_need_a_condition():
-    flow = Flow(MAFConfig(dims=3))
-    with pytest.raises(ValueError, match="must take a condition"):
-        flow.set_condition_statistics([0.0], [1.0])

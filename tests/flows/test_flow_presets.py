@@ -56,7 +56,7 @@ PARAMETERS = {
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
 def test_presets_have_the_papers_parameter_counts(name, parameters):
     flow = Flow.from_preset(name)
-    assert flow.count_params() == parameters
+    assert flow.num_parameters == parameters
     assert sum(v.shape.num_elements() for v in flow.bijector.trainable_variables) == parameters
     assert flow.name == name
     assert name in preset_names()

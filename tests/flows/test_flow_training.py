@@ -73,7 +73,7 @@ def run(request, tmp_path_factory):
 
 def test_a_loaded_flow_trains_on_as_if_nothing_had_happened(run):
     flow = load_flow(os.path.join(run.directory, "1.keras"))
-    assert (flow.step, flow.initialized, flow.compiled) == (STEPS_PER_EPOCH, True, True)
+    assert (flow.step, flow.adapted, flow.compiled) == (STEPS_PER_EPOCH, True, True)
     assert int(flow.optimizer.iterations.numpy()) == STEPS_PER_EPOCH
     logs = _fit(flow, start_epoch=flow.step // STEPS_PER_EPOCH).history
     _assert_same_state(flow, run.flow)
@@ -173,7 +173,7 @@ def test_initialisation_under_a_strategy_sees_the_global_batch(two_replicas):
         flow.compile(keras.optimizers.SGD(0.0), jit_compile=False)
     flow.fit(tf.data.Dataset.from_tensor_slices(X).batch(50), verbose=0)
     expected = Flow(CONFIGS["glow"])
-    expected.initialize(X)
+    expected.adapt(X)
     for a, b in zip(flow.trainable_variables, expected.trainable_variables, strict=True):
         for copy in two_replicas.experimental_local_results(a.value):
             np.testing.assert_allclose(copy.numpy(), b.numpy(), atol=1e-6, err_msg=a.path)
@@ -195,4 +195,4 @@ def test_a_flow_that_was_not_compiled_is_loaded_uncompiled(tmp_path):
     Flow(CONFIGS["glow"]).save(tmp_path / "f.keras")
     flow = load_flow(tmp_path / "f.keras")
     assert not flow.compiled
-    assert not flow.initialized
+    assert not flow.adapted

@@ -46,7 +46,7 @@ def _distiller():
     student = Flow(TabularGlowConfig(DIMS, num_steps=1, hidden_units=4, num_hidden_layers=1))
     teacher = Flow(MAFConfig(DIMS, num_steps=1, hidden_units=4, seed=1))
     for flow in (student, teacher):
-        flow.set_statistics(data.statistics.mean, data.statistics.scale)
+        flow.standardize.set_statistics(data.statistics.mean, data.statistics.scale)
     distiller = FlowDistiller(
         student=student,
         teacher=teacher,

@@ -56,7 +56,7 @@ def test_the_recipes_have_the_papers_sizes(name):
     assert (recipe.teacher_architecture, recipe.student_architecture) == (architecture,) * 2
     shape = (DIMS[data],)
     configs = recipe.teacher_config(shape), recipe.student_config(shape)
-    assert tuple(Flow(config).count_params() for config in configs) == PARAMETERS[name]
+    assert tuple(Flow(config).num_parameters for config in configs) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -67,6 +67,6 @@ def test_the_recipes_of_images_say_their_sizes(name):
         make(shape, pixel_format=pixel_format)
         for make in (recipe.teacher_config, recipe.student_config)
     ]
-    assert [Flow(config).count_params() for config in configs] == expected
+    assert [Flow(config).num_parameters for config in configs] == expected
     head = (FLAGS / f"{name}.flags").read_text().split("--")[0]
     assert all(f"{number:,}" in head for number in expected)

@@ -20,7 +20,7 @@ TINY = (
     *("--teacher_levels=1", "--teacher_depth=2", "--teacher_width=4"),
     *("--student_levels=1", "--student_depth=1", "--student_width=4"),
     *("--teacher_training_steps=4", "--student_training_steps=4", "--report_steps=2"),
-    *("--batch_size=16", "--nojit_compile", "--students=student,ilkd,skd", "--random_flip"),
+    *("--batch_size=16", "--students=student,ilkd,skd", "--random_flip"),
 )
 FRECHET = {"samples, T = 1", "samples, T = 0.7", "half-way, T = 1", "half-way, T = 0.7"}
 

@@ -68,7 +68,7 @@ def test_the_table_and_the_results(job):
     assert [result.name for result in results] == ["teacher", "student", "skd"]
     for result in results:
         flow = load_flow(run_dir / result.name / "flow.keras")
-        assert result.parameters == flow.count_params()
+        assert result.parameters == flow.num_parameters
         assert result.training_steps == 4
         assert result.likelihood.num_examples == 10_000
         assert f"{result.likelihood.mean:.3f}" in output
@@ -210,7 +210,7 @@ def test_stages_alone_on_a_table_with_a_condition(table, tmp_path, uncompiled):
 
 def _save_flow(path, dims):
     flow = Flow(TabularGlowConfig(dims, num_steps=1, hidden_units=4, num_hidden_layers=1))
-    flow.initialize(np.random.RandomState(0).normal(size=(64, dims)))
+    flow.adapt(np.random.RandomState(0).normal(size=(64, dims)))
     flow.save(path)
     return flow
 

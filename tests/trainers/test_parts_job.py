@@ -16,7 +16,7 @@ from trainers import sample, train_parts
 TINY = (
     "--data=digits",
     *("--student_levels=1", "--student_depth=3", "--student_width=4"),
-    *("--student_training_steps=6", "--report_steps=2", "--batch_size=16", "--nojit_compile"),
+    *("--student_training_steps=6", "--report_steps=2", "--batch_size=16"),
 )
 
 

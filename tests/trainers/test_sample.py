@@ -18,7 +18,7 @@ ROWS = TabularGlowConfig(2, num_steps=1, hidden_units=4, num_hidden_layers=1)
 def _make_run(path, config, data):
     """Makes a run directory with a student that was not trained, and returns the student."""
     flow = Flow(config)
-    flow.initialize(np.random.RandomState(0).uniform(size=(64, *config.event_shape)))
+    flow.adapt(np.random.RandomState(0).uniform(size=(64, *config.event_shape)))
     (path / "student").mkdir(parents=True)
     flow.save(path / "student" / "flow.keras")
     Recipe(data=data).write(path / "recipe.json")

@@ -19,7 +19,7 @@ CONFIGS = {
 def make_flow(kind, size=0.2):
     """Returns an initialised flow all of whose weights are perturbed."""
     flow = Flow(CONFIGS[kind], name=kind)
-    flow.initialize(*data(kind, 64, seed=1))
+    flow.adapt(*data(kind, 64, seed=1))
     random = np.random.RandomState(0)
     for weight in flow.trainable_variables:
         weight.assign(weight.numpy() + size * random.normal(size=weight.shape))

@@ -57,7 +57,7 @@ def test_parts_hold_every_weight_once(glow, tabular):
         flow.compile("sgd", partition=partition)
         found = [id(w) for k in range(len(partition.parts)) for w in flow.part_weights(k)]
         assert found == [id(weight) for weight in flow.trainable_variables]
-        assert sum(part.num_parameters for part in partition.parts) == flow.count_params()
+        assert sum(part.num_parameters for part in partition.parts) == flow.num_parameters
 
 
 @pytest.mark.parametrize("seed", range(5))

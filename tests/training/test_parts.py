@@ -353,4 +353,4 @@ def test_without_data_dependent_weights_the_first_batch_initialises():
     flow = Flow(make_flow("glow").config)
     flow.compile("sgd", jit_compile=False, partition=Partition.across_blocks(flow, 2))
     flow.fit(batches("glow", 8), verbose=0)
-    assert flow.initialized
+    assert flow.adapted

@@ -175,9 +175,9 @@ def test_validation_and_conditions_from_arrays():
     np.testing.assert_allclose(logs["val_loss"], [norms[:5].mean()] * 2, rtol=1e-5)
     of_training = {"loss", "pull", "grad_norm", "skipped_steps"}
     assert set(logs) == of_training | {"val_loss", "val_pull"}
-    ((rows, first_condition),) = model.initialised_with
-    np.testing.assert_array_equal(rows, x[:4])
-    np.testing.assert_array_equal(first_condition, condition[:4])
+    ((rows, first_condition),) = model.adapted_to
+    np.testing.assert_array_equal(rows, x)
+    np.testing.assert_array_equal(first_condition, condition)
 
 
 def test_datasets_are_fitted_without_a_warning():
@@ -208,14 +208,57 @@ class _PyDataset(keras.utils.PyDataset):
         return (data(16)[8 * index : 8 * index + 8],)
 
 
-def test_the_first_batch_initialises_once():
+def test_the_first_batches_adapt_the_model_once():
     for x in (batches(data(16)), data(16), _PyDataset()):
         model = make_toy("sgd", run_eagerly=True)
         for _ in range(2):
             model.fit(x, verbose=0, batch_size=8 if hasattr(x, "shape") else None)
-        ((rows, condition),) = model.initialised_with
-        np.testing.assert_array_equal(rows, data(16)[:8])
+        ((rows, condition),) = model.adapted_to
+        np.testing.assert_array_equal(rows, data(16))
         assert condition is None
+
+
+def test_as_many_batches_adapt_the_model_as_hold_4096_rows():
+    model = make_toy("sgd", run_eagerly=True)
+    model.fit(batches(data(5000), 1000).repeat(), steps_per_epoch=1, verbose=0)
+    ((rows, _),) = model.adapted_to
+    np.testing.assert_array_equal(rows, data(5000))
+
+
+@pytest.mark.parametrize("mode", ["xla", "eager", "two_replicas"])
+def test_a_row_of_weight_two_is_a_row_given_twice(mode, strategy_of):
+    x, weights = data(12), np.array([2, 1, 1, 2, 1, 1] * 2, np.float32)
+    twice = np.repeat(x, weights.astype(int), axis=0)  # 8 rows of each 6
+    weighted = (x, np.zeros([12, 2], np.float32), weights)
+    trained = []
+    for dataset in (
+        batches(twice, 8),
+        batches(weighted, 6),
+    ):
+        model = make_toy("sgd", strategy_of(mode), active=("pull", "norm"), **MODES[mode])
+        logs = model.fit(dataset, verbose=0).history
+        validation = model.evaluate(dataset, verbose=0, return_dict=True)
+        trained.append((state(model), [logs["loss"], logs["grad_norm"], [validation["loss"]]]))
+    (expected, expected_logs), (actual, logs) = trained
+    _assert_states_equal(actual, expected, 1e-5)
+    np.testing.assert_allclose(logs, expected_logs, rtol=1e-5)
+
+
+def test_arrays_have_weights_without_conditions():
+    model = make_toy(keras.optimizers.SGD(0.0), jit_compile=False)
+    x, weights = data(4), np.array([0, 3, 0, 1], np.float32)
+    logs = model.fit(x, sample_weight=weights, verbose=0, batch_size=4).history
+    losses = np.sum(x**2, axis=-1)
+    np.testing.assert_allclose(logs["loss"], [(3 * losses[1] + losses[3]) / 4], rtol=1e-5)
+
+
+def test_xla_compiles_where_it_pays_or_where_it_is_told(tmp_path):
+    model = make_toy("sgd")
+    assert model.uses_xla
+    assert model.get_compile_config()["jit_compile"] == "auto"
+    assert not make_toy("sgd", jit_compile=False).uses_xla
+    with pytest.raises(ValueError, match='`jit_compile` must be True, False or "auto", got .off'):
+        make_toy("sgd", jit_compile="off")
 
 
 def test_the_global_batch_initialises_under_a_strategy(two_replicas):
@@ -223,8 +266,8 @@ def test_the_global_batch_initialises_under_a_strategy(two_replicas):
         model = make_toy("sgd", two_replicas, jit_compile=False)
         # Outside of the strategy's scope.
         model.fit(distribute(batches(data(16))), steps_per_epoch=2, verbose=0)
-        ((rows, _),) = model.initialised_with
-        np.testing.assert_array_equal(rows, data(16)[:8])
+        ((rows, _),) = model.adapted_to
+        np.testing.assert_array_equal(rows, data(16))
 
 
 def test_data_that_cannot_be_looked_at_is_refused():

@@ -25,10 +25,10 @@ class ToyModel(PartwiseModel):
         self.noise_size = noise_size
         self.active = active
         self.traces = []
-        self.initialised_with = []
+        self.adapted_to = []
         self.w = self.add_weight(shape=(DIMS,), initializer="ones", name="w")
         self.b = self.add_weight(shape=(DIMS,), initializer="zeros", name="b")
-        self.was_initialised = False
+        self.was_adapted = False
         self.built = True
 
     @property
@@ -36,12 +36,12 @@ class ToyModel(PartwiseModel):
         return self.active
 
     @property
-    def initialized(self):
-        return self.was_initialised
+    def adapted(self):
+        return self.was_adapted
 
-    def initialize(self, x, condition=None):
-        self.initialised_with.append((np.asarray(x), condition))
-        self.was_initialised = True
+    def adapt(self, x, condition=None):
+        self.adapted_to.append((np.asarray(x), condition))
+        self.was_adapted = True
 
     def objective(self, x, condition, random):
         self.traces.append(self.active)

@@ -59,7 +59,7 @@ class FlowData:
       test: See `train`.
       statistics: What brings the columns, or the channels of dequantised images, to mean 0 and
         scale 1, from the training rows. For
-        `flow.set_statistics(data.statistics.mean, data.statistics.scale)`.
+        `flow.adapt(sample, statistics=data.statistics)`.
       feature_names: The names of the D columns; none for images.
       pixel_format: How images become the examples of a flow; None for rows. For
         `GlowConfig(image_shape=data.event_shape, num_bits=..., padding=...)`.

@@ -170,13 +170,18 @@ class FlowDistiller(PartwiseModel):
         return self.student.trainable_variables
 
     @property
-    def initialized(self) -> bool:
-        """Whether the student is initialised."""
-        return self.student.initialized
+    def suits_xla(self) -> bool:
+        """As the student does."""
+        return self.student.suits_xla
 
-    def initialize(self, x: Any, condition: Any = None) -> None:
-        """Initialises the student, see `Flow.initialize`."""
-        self.student.initialize(x, condition)
+    @property
+    def adapted(self) -> bool:
+        """Whether the student is adapted to data."""
+        return self.student.adapted
+
+    def adapt(self, x: Any, condition: Any = None, **statistics: Any) -> None:
+        """Adapts the student to data, see `Flow.adapt`."""
+        self.student.adapt(x, condition, **statistics)
 
     def make_train_function(self, force: bool = False) -> None:
         """Selects the compiled step of the losses whose weight is not 0 now."""
@@ -189,7 +194,7 @@ class FlowDistiller(PartwiseModel):
         """Trains the student; arguments as `PartwiseModel.fit`, or without any data.
 
         Where no active loss looks at data, `x` may be left out: `fit(batch_size=512,
-        steps_per_epoch=1000)` learns from the teacher alone; its samples initialise the student.
+        steps_per_epoch=1000)` learns from the teacher alone; the student is adapted to its samples.
 
         Raises:
           ValueError: if `x` is missing and a loss needs it, or `batch_size` and `steps_per_epoch`
@@ -206,8 +211,8 @@ class FlowDistiller(PartwiseModel):
                 "`batch_size` and `steps_per_epoch` must be given where `x` is not, got "
                 f"{batch_size} and {kwargs.get('steps_per_epoch')}."
             )
-        if not self.initialized:
-            self.initialize(self._sample_teacher(max(batch_size, 4096)))
+        if not self.adapted:
+            self.adapt(self._sample_teacher(max(batch_size, 4096)))
         placeholder = tf.zeros([batch_size, *self.student.event_shape], self.compute_dtype)
         return super().fit(tf.data.Dataset.from_tensors(placeholder).repeat(), **kwargs)
 

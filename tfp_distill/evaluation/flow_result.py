@@ -115,7 +115,7 @@ def evaluate_flow(
     return Result(
         name=name,
         likelihood=likelihood,
-        parameters=flow.count_params(),
+        parameters=flow.num_parameters,
         speed=measure_speed(flow, batch_size=speed_batch_size),
         round_trip_error=round_trip_error(flow, test, condition, batch_size=batch_size),
         training_steps=training_steps,

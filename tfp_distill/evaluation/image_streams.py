@@ -136,7 +136,7 @@ def _stream(
             # The last batch is filled up with images that are not asked for, and cut.
             rows = min(batch_size, n - start)
             parts = [_filled_up(part, batch_size) for part in arguments(start, start + rows)]
-            run = run or compiled(function, *parts, jit_compile=xla_pays(len(flow.event_shape)))
+            run = run or compiled(function, *parts, jit_compile=xla_pays(flow.suits_xla))
             yield run(*parts).numpy()[:rows]
 
     return batches()

@@ -41,6 +41,11 @@ class FlowConfig(abc.ABC):
         """How bytes become examples of a flow of images; None for others."""
         return None
 
+    @property
+    def suits_xla(self) -> bool:
+        """Whether XLA makes passes faster on CPUs, see `tfp_distill.compiling.xla_pays`."""
+        return True
+
     @abc.abstractmethod
     def build_bijector(self) -> TracedChain:
         """Builds the flow: `bijectors[0]` standardises the data, then one bijector a step."""

@@ -12,24 +12,25 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import (
-    Segment,
     Standardize,
     Trace,
     TracedChain,
     standard_normal_log_prob,
 )
 from tfp_distill.compiling import CompiledPasses, xla_pays
+from tfp_distill.flows.adapting import ColumnStatistics, adapt_bijector
 from tfp_distill.flows.batches import Batch, check_sampling, flat_batch, per_sample
 from tfp_distill.flows.config import FlowConfig, check_integer
 from tfp_distill.flows.distribution import FlowDistribution
+from tfp_distill.flows.flow_in_parts import FlowInParts
 from tfp_distill.flows.presets import preset_config
-from tfp_distill.training import PartwiseModel, StepRandom, losses_by_name, sample_latents
+from tfp_distill.training import StepRandom, losses_by_name, sample_latents
 
 __all__ = ["Flow", "load_flow"]
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
-class Flow(PartwiseModel):
+class Flow(FlowInParts):
     """A normalizing flow: an invertible map between data x and a standard-normal latent z.
 
         log p(x) = log N(z; 0, I) + log|det dz/dx|,  z = to_latent(x)
@@ -57,16 +58,21 @@ class Flow(PartwiseModel):
         names = ("nll", "bits_per_dim") if config.pixel_format else ("nll",)
         super().__init__(loss_names=names, seed=seed, name=name)
         self.config = config
-        self._initialized = self._add_counter("initialized")
+        self._adapted = self._add_counter("adapted")
         self._bijector = config.build_bijector()
         self._bijector_layers = list(self._bijector.keras_layers)
-        self._passes = CompiledPasses(use_xla=xla_pays(len(config.event_shape)))
+        self._passes = CompiledPasses(use_xla=xla_pays(config.suits_xla))
         self._make_distribution = functools.cache(lambda: FlowDistribution(self))
         self.built = True
 
     @classmethod
     def from_preset(cls, name: str, *, seed: int = 0) -> Flow:
-        """Returns a new, untrained flow of a paper's architecture; see `preset_names()`."""
+        """Returns a new flow of a paper's architecture, untrained: no weights come with it.
+
+        Args:
+          name: one of `preset_names()`.
+          seed: as for `Flow`.
+        """
         return cls(preset_config(name), seed=seed, name=name)
 
     @property
@@ -86,14 +92,14 @@ class Flow(PartwiseModel):
         return self.config.event_shape
 
     @property
+    def suits_xla(self) -> bool:
+        """Whether XLA makes passes faster on CPUs."""
+        return self.config.suits_xla
+
+    @property
     def latent_dims(self) -> int:
         """Number of dimensions of z."""
         return int(np.prod(self.event_shape))
-
-    @property
-    def num_steps(self) -> int:
-        """Number of steps, each of which has a latent in the trace."""
-        return len(self._bijector.bijectors) - 1
 
     @property
     def level_ends(self) -> tuple[int, ...]:
@@ -105,34 +111,56 @@ class Flow(PartwiseModel):
         """The bijector next to the data, which holds the statistics of the user's units."""
         return self._bijector.bijectors[0]
 
-    def set_statistics(self, mean: np.ndarray, scale: np.ndarray) -> None:
-        """Sets the mean and scale that standardise the data, see `Standardize.set_statistics`."""
-        self.standardize.set_statistics(mean, scale)
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable parameters, as papers count.
 
-    def set_condition_statistics(self, mean: np.ndarray, scale: np.ndarray) -> None:
-        """Sets the mean and scale `[C]` that standardise the condition.
-
-        Raises:
-          ValueError: if the flow takes no condition, or a shape or value breaks a rule.
+        Fixed permutations, signs, statistics and counters are saved but not counted; `summary()`
+        and `count_params()` are Keras's.
         """
-        if self._bijector.condition_bijector is None:
-            raise ValueError(f"`{self.name}` must take a condition to have its statistics set.")
-        self._bijector.condition_bijector.set_statistics(mean, scale)
+        return int(sum(np.prod(weight.shape) for weight in self.trainable_variables))
 
     @property
-    def initialized(self) -> bool:
-        """Whether data-dependent weights were initialised, here or before saving."""
-        return bool(self._initialized.numpy())
+    def adapted(self) -> bool:
+        """Whether the flow was adapted to data, here or before saving."""
+        return bool(self._adapted.numpy())
 
-    def initialize(self, x: Any, condition: Any = None) -> None:
-        """Initialises ActNorm from a batch of data, from the data's end on.
+    def adapt(
+        self,
+        x: Any,
+        condition: Any = None,
+        *,
+        statistics: ColumnStatistics | None = None,
+        condition_statistics: ColumnStatistics | None = None,
+    ) -> None:
+        """Sets what depends on the data before training, as Keras's preprocessing layers do.
+
+        That is the mean and scale that standardise data and conditions, and ActNorm, which is
+        initialised from the data's end on, from up to 50,000 rows, evenly taken. Images, numbers in
+        [0, 1), keep the mean 0.5 and scale 1 of `GlowConfig`, and of them fewer initialise. Nothing
+        else does it but the first batches of `fit`, where it was not done: no first call, no
+        sampling, no loading.
 
         Args:
-          x: data `[batch, ...]`; under a strategy, the global batch.
-          condition: `[batch, C]` for a conditional flow.
+          x: data `[n, ...]`, all there are or a sample.
+          condition: `[n, C]` for a conditional flow.
+          statistics: `mean` and `scale` of the data, where `x` is a sample and those of all are
+            known, for instance `load("embedded").statistics`; by default those of `x`.
+          condition_statistics: the same of the conditions.
+
+        Raises:
+          ValueError: if data are empty or not finite, or a shape breaks a rule; the flow is then
+            as it was.
         """
-        self._bijector.initialize(*self._inputs(x, condition))
-        self._initialized.assign(1)
+        values = (None if v is None else v.numpy() for v in self._inputs(x, condition))
+        adapt_bijector(
+            self._bijector,
+            self.weights,
+            *values,
+            statistics=statistics,
+            condition_statistics=condition_statistics,
+        )
+        self._adapted.assign(1)
 
     def trace(
         self,
@@ -157,11 +185,6 @@ class Flow(PartwiseModel):
         stops = tuple(sorted(stop_gradient_after))
         run = functools.partial(self._bijector.trace, stop_gradient_after=stops, until=until)
         return self._pass(("trace", stops, until), run, self._batch(x, condition))
-
-    def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
-        """Returns the trainable weights of the steps first to last, counted from 1."""
-        layers = self._bijector.layers_of(first_step, last_step)
-        return [weight for layer in layers for weight in layer.trainable_variables]
 
     def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
         """Returns log p(x) `[...]`, in nats.
@@ -234,70 +257,6 @@ class Flow(PartwiseModel):
         log_prob = self.log_prob(x, condition)
         return {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
 
-    def part_objectives(
-        self,
-        x: tf.Tensor | Segment,
-        condition: tf.Tensor | None,
-        random: StepRandom,
-        parts: Collection[int],
-    ) -> dict[int, dict[str, tf.Tensor]]:
-        """Returns what each of `parts` minimises: the nll as if the flow ended after the part.
-
-            nll_k = -log N(h_k; 0, I) - sum_{j <= k} log|det df_j / dh_{j-1}|,   h_k = f_k(h_{k-1})
-
-        with gradients to part k only: h_{k-1} and the log-determinants before it are constants.
-        Both sides of PARTS, eq. 3, have this gradient; the left side, which is written here, is a
-        likelihood of the data, comparable between parts, and of the last part that of the flow.
-
-        Args:
-          x: data `[batch, ...]`, or what the first of `parts` receives, see `part_input`.
-          condition: optional `[batch, C]`.
-          random: the noise of this step.
-          parts: the parts, rising.
-        """
-        is_input = isinstance(x, Segment)
-        handed = x if is_input else self.part_input(0, x, condition)
-        losses = {}
-        for part in range(min(parts) if is_input else 0, max(parts) + 1):
-            handed = self.run_part(part, Segment(*map(tf.stop_gradient, handed)), condition)
-            if part in parts:
-                losses[part] = self.part_losses(handed)
-        return losses
-
-    def part_losses(self, handed: Segment) -> dict[str, tf.Tensor]:
-        """Returns what a part minimises, of what it hands on; see `part_objectives`."""
-        log_prob = handed.log_prob + standard_normal_log_prob(_flat(handed.state))
-        return {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
-
-    def part_input(self, part: int, x: Any, condition: Any = None) -> Segment:
-        """Returns what a part of the partition receives: the state, and the log-likelihood so far.
-
-        Args:
-          part: number of the part.
-          x: data `[batch, ...]`.
-          condition: `[batch, C]` for a conditional flow.
-        """
-        x, condition = self._inputs(x, condition)
-        handed = Segment(x, tf.zeros(tf.shape(x)[:1], x.dtype))
-        for before in range(part):
-            handed = self.run_part(before, handed, condition)
-        return handed
-
-    def run_part(self, part: int, handed: Segment, condition: Any = None) -> Segment:
-        """Returns what a part of the partition hands on, of what it receives."""
-        steps = self.partition.parts[part]
-        first = steps.first_step if part else 0  # The data are standardised in the first part.
-        own = self._bijector.segment(first, steps.last_step, handed.state, condition)
-        return Segment(own.state, handed.log_prob + own.log_prob)
-
-    def part_variables(self, part: int) -> list[keras.Variable]:
-        """Returns all variables that a part of the partition reads, the fixed ones too."""
-        steps = self.partition.parts[part]
-        layers = self._bijector.layers_of(steps.first_step if part else 0, steps.last_step)
-        if self._bijector.condition_bijector is not None:
-            layers += self._bijector.condition_bijector.keras_layers
-        return [weight for layer in layers for weight in layer.weights]
-
     def evaluation_losses(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> dict[str, tf.Tensor]:
@@ -308,13 +267,6 @@ class Flow(PartwiseModel):
         # The last part's nll is the flow's.
         return {**of_parts[self.all_parts[-1]], **losses_by_name(of_parts)}
 
-    def likelihood_metrics(self, log_prob: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns `nll`, and for images `bits_per_dim`, of log-likelihoods in nats per example."""
-        metrics = {"nll": -log_prob}
-        if pixel_format := self.config.pixel_format:
-            metrics["bits_per_dim"] = pixel_format.bits_per_dim(log_prob, self.event_shape)
-        return metrics
-
     def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Returns log p(x), so that `flow(x)` and `flow.predict(dataset)` give likelihoods."""
         return self.log_prob(x, condition)
@@ -323,14 +275,6 @@ class Flow(PartwiseModel):
         """Returns log p(x) for a batch of `x` or `(x, condition)`; the step of `predict`."""
         x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self(x, condition)
-
-    def count_params(self) -> int:
-        """Returns the number of trainable parameters.
-
-        Fixed permutations, signs, statistics and counters are saved but not counted; `summary()`
-        shows them as non-trainable.
-        """
-        return int(sum(np.prod(weight.shape) for weight in self.trainable_variables))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, for Keras serialisation."""
@@ -387,10 +331,6 @@ class Flow(PartwiseModel):
         return dict(
             condition_dims=self.config.condition_dims, dtype=self.compute_dtype, owner=self.name
         )
-
-
-def _flat(state: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(state, [tf.shape(state)[0], int(np.prod(state.shape[1:]))])
 
 
 def load_flow(path: str | os.PathLike[str]) -> Flow:

@@ -117,6 +117,11 @@ class GlowConfig(FlowConfig):
         """The last step of each level: K, 2K, ..., LK."""
         return tuple(range(self.steps_per_level, self.num_steps + 1, self.steps_per_level))
 
+    @property
+    def suits_xla(self) -> bool:
+        """No: XLA slows convolutions down on CPUs."""
+        return False
+
     def build_bijector(self) -> MultiScaleChain:
         """Builds the chain: `Standardize`, then one `TracedChain` a step."""
         channels = self.image_shape[-1]

@@ -30,6 +30,7 @@ __all__ = [
     "fit_flow",
     "initial_rows",
     "read_record",
+    "statistics_of",
     "training_rows",
 ]
 
@@ -123,8 +124,8 @@ def fit_flow(
         model.load_weights(directory / record.checkpoint)
         print(f"{label}: goes on after {record.steps:,} steps", flush=True)
     else:
-        if not model.initialized:
-            model.initialize(*initial_rows(data))
+        if not model.adapted:
+            model.adapt(*initial_rows(data), **statistics_of(data))
     meter = _Meter()
     reporter = _Reporter(flow, data, directory, label, record, steps, monitor, meter)
     model.fit(
@@ -162,6 +163,11 @@ def training_rows(
 def initial_rows(data: FlowData) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the rows, and their conditions, that data-dependent weights are initialised from."""
     return first_rows(data, "train", _INITIAL_ROWS)
+
+
+def statistics_of(data: FlowData) -> dict[str, Any]:
+    """Returns the statistics of all training rows, as `Flow.adapt` takes them beside a sample."""
+    return dict(statistics=data.statistics, condition_statistics=data.condition_statistics)
 
 
 def first_rows(data: FlowData, part: str, number: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -165,11 +165,11 @@ def _train_on_few_rows(run: RunDirectory, chosen: Entry) -> tuple[str, ...]:
 def _entries(run: RunDirectory) -> tuple[list[Entry], dict[str, str]]:
     """Returns the plain students to race, the smallest first, and what is left out and why."""
     recipe, images = run.recipe, run.data.pixel_format is not None
-    of_teacher = Flow(_teacher_config(run)).count_params()
+    of_teacher = Flow(_teacher_config(run)).num_parameters
     entries, left_out = [], {}
     for candidate in candidates_of(recipe, images=images):
         flow = Flow(run.within(candidate.name, candidate.of(recipe)).config("student"))
-        parameters = flow.count_params()
+        parameters = flow.num_parameters
         if recipe.max_parameters and parameters > recipe.max_parameters:
             left_out[candidate.name] = f"it has {parameters:,} parameters"
         elif not recipe.candidates and parameters > _LARGEST_SHARE * of_teacher:

@@ -27,6 +27,9 @@ from tfp_distill.training import BALANCES, MODES
 __all__ = ["METHODS", "Recipe", "define_recipe_flags", "recipe_from_flags"]
 
 _ARCHITECTURES = ("glow", "maf", "iaf")
+_JIT_COMPILE = {"auto": "auto", "on": True, "off": False}
+# Added to the seed of the recipe: teacher and students do not start with the same weights.
+_SEEDS = {"teacher": 0, "student": 1_000_003}
 # The losses of each way to train a student, in the order of their weights after that of the nll.
 _LOSSES = {
     "student": (),
@@ -161,7 +164,7 @@ class Recipe:
     clip_norm: float = _field(1.0, "Largest norm of the gradient.")
     ema_momentum: float = _field(0.99, "Momentum of the average of the weights; 0 for none.")
     weight_decay: float = _field(0.0, "Decoupled weight decay (AdamW).")
-    jit_compile: bool = _field(True, "Whether XLA compiles; it slows convolutions on CPUs down.")
+    jit_compile: str = _field("auto", "Whether XLA compiles: on, off, or auto for where it pays.")
     report_steps: int = _field(250, "Steps between two measurements on validation data.")
 
     evaluation_draws: int = _field(1, "Draws of noise that the likelihood of images averages.")
@@ -225,6 +228,7 @@ class Recipe:
             rule = f"{number} numbers, none negative and not all 0"
             is_legal = len(weights) == number and min(weights) >= 0 and max(weights) > 0
             self._check(f"{method}_weights", rule, is_legal)
+        self._check("jit_compile", "auto, on or off", self.jit_compile in _JIT_COMPILE)
         for role in ("teacher", "student"):
             self._check_coupling(role)
         self.teacher_config((2,))
@@ -314,6 +318,11 @@ class Recipe:
         is_glow_of_rows = not images and getattr(self, f"{role}_architecture") == "glow"
         return getattr(self, f"{role}_coupling") or ("spline" if is_glow_of_rows else "affine")
 
+    @property
+    def uses_xla(self) -> str | bool:
+        """`jit_compile` as Keras's `compile` takes it."""
+        return _JIT_COMPILE[self.jit_compile]
+
     def training_steps(self, role: str) -> int:
         """Returns the steps of "teacher" or "student", a multiple of `report_steps`."""
         return -(-getattr(self, f"{role}_training_steps") // self.report_steps) * self.report_steps
@@ -372,6 +381,7 @@ class Recipe:
         )
         coupling = self.coupling(role, images=pixel_format is not None)
         splines = dict(num_bins=self.num_bins, tail_bound=self.tail_bound)
+        seed = self.seed + _SEEDS[role]
         if pixel_format:
             self._check(f"{role}_architecture", "glow for images", architecture == "glow")
             return GlowConfig(
@@ -383,7 +393,7 @@ class Recipe:
                 **splines,
                 num_bits=pixel_format.num_bits,
                 padding=pixel_format.padding,
-                seed=self.seed,
+                seed=seed,
             )
         common = dict(
             dims=event_shape[0],
@@ -392,7 +402,7 @@ class Recipe:
             num_hidden_layers=getattr(self, f"{role}_hidden_layers")
             or (5 if architecture == "glow" and coupling != "spline" else 2),
             condition_dims=condition_dims,
-            seed=self.seed,
+            seed=seed,
             **splines,
         )
         if architecture == "glow":

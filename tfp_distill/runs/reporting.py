@@ -210,9 +210,9 @@ def _sample_rows(
 
 def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
     if condition is None:
-        return flow.sample(_SAMPLES_OF_ROWS).numpy()
+        return flow.sample(_SAMPLES_OF_ROWS, seed=0).numpy()
     condition = condition[:_SAMPLES_OF_ROWS]
-    return flow.sample(len(condition), condition).numpy()
+    return flow.sample(len(condition), condition, seed=0).numpy()
 
 
 def _draw_rows(run: RunDirectory, samples: Mapping[str, np.ndarray]) -> dict[str, Figure]:

@@ -25,6 +25,7 @@ from tfp_distill.runs.fitting import (
     fit_flow,
     initial_rows,
     read_record,
+    statistics_of,
     training_rows,
 )
 from tfp_distill.runs.partition_names import END_TO_END
@@ -54,7 +55,7 @@ def train_teacher(run: RunDirectory) -> None:
     steps = recipe.training_steps("teacher")
     flow.compile(
         _optimizer(recipe, recipe.teacher_learning_rate, steps),
-        jit_compile=recipe.jit_compile,
+        jit_compile=recipe.uses_xla,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
     _fit(flow, flow, run, _rows(run), "teacher", steps)
@@ -85,7 +86,8 @@ def train_student(
         teacher = run.load_flow("teacher")
         is_new = read_record(run.model_directory(name)).steps == 0
         if is_new and recipe.starts_aligned(method):
-            align_with_teacher(student, teacher, *initial_rows(run.data))
+            rows, statistics = initial_rows(run.data), statistics_of(run.data)
+            align_with_teacher(student, teacher, *rows, **statistics)
         model = FlowDistiller(
             student=student,
             teacher=teacher,
@@ -109,7 +111,7 @@ def train_student(
     model.compile(
         optimizers,
         partition=divided,
-        jit_compile=recipe.jit_compile,
+        jit_compile=recipe.uses_xla,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
     _fit(model, student, run, rows, name, steps, callbacks, monitor, until=until)
@@ -191,12 +193,7 @@ def _rows(run: RunDirectory) -> TrainingRows:
 
 
 def _new_flow(run: RunDirectory, role: str, name: str) -> Flow:
-    flow = Flow(run.config(role), seed=run.recipe.seed, name=name)
-    statistics = run.data.statistics
-    flow.set_statistics(statistics.mean, statistics.scale)
-    if conditions := run.data.condition_statistics:
-        flow.set_condition_statistics(conditions.mean, conditions.scale)
-    return flow
+    return Flow(run.config(role), seed=run.recipe.seed, name=name)
 
 
 def _optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfp_distill.compiling import inlined, uses_xla
+from tfp_distill.training.batches import first_rows, unpack_batch, weighted_mean
 from tfp_distill.training.part_optimizers import check_gradients
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partitioned_model import PartitionedModel
@@ -43,7 +46,8 @@ class PartwiseModel(PartitionedModel, abc.ABC):
     minimised with the parts' optimisers, and the step is taken or skipped as a whole. Evaluation
     reports the whole objective and every part, whatever is trained.
 
-    Batches are `x` or `(x, condition)`.
+    Batches are `x`, `(x, condition)` or `(x, condition, weight)`, where the condition may be None.
+    A row of weight 2 counts as if it were given twice, in losses, gradients and logs.
 
     Args:
       loss_names: names of all figures that the objective may report besides `loss`.
@@ -65,6 +69,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         self._means = {name: _MeanOrNan(name=name) for name in ("loss", *loss_names, "grad_norm")}
         self._skipped_metric = keras.metrics.Sum(name="skipped_steps")
         self._part_means: dict[str, keras.metrics.Metric] = {}
+        self._xla_as_asked: str | bool = "auto"
         self._use_xla = True
 
     @property
@@ -112,14 +117,19 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """
         raise NotImplementedError
 
+    @property
+    def suits_xla(self) -> bool:
+        """Whether XLA makes steps faster on CPUs, see `tfp_distill.compiling.xla_pays`."""
+        return True
+
     @abc.abstractmethod
-    def initialize(self, x: Any, condition: Any = None) -> None:
-        """Sets data-dependent initial weights from a batch of data."""
+    def adapt(self, x: Any, condition: Any = None) -> None:
+        """Sets what depends on the data before training: statistics and initial weights."""
 
     @property
     @abc.abstractmethod
-    def initialized(self) -> bool:
-        """Whether data-dependent initial weights have been set, here or before saving."""
+    def adapted(self) -> bool:
+        """Whether what depends on the data has been set, here or before saving."""
 
     @property
     def seed(self) -> int:
@@ -158,14 +168,15 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             without its state, for each; a schedule then counts the steps of its part.
           partition: where gradients stop; by default nowhere. With several parts the model has no
             `optimizer` but `optimizers`.
-          jit_compile: whether XLA compiles the step; "auto" means yes.
+          jit_compile: whether XLA compiles the step; "auto" means where it pays: on GPUs, and on
+            CPUs but for images and splines.
           run_eagerly: run without graphs, for debugging.
           steps_per_execution: steps per call of the compiled function.
 
         Raises:
           ValueError: if optimisers, partition and model do not fit each other.
         """
-        use_xla = bool(jit_compile) and not run_eagerly
+        use_xla = uses_xla(jit_compile, suits_xla=self.suits_xla) and not run_eagerly
         on_one_device = self.distribute_strategy.num_replicas_in_sync == 1
         super().compile(
             optimizer,
@@ -174,7 +185,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
         )
-        self._use_xla = use_xla
+        self._xla_as_asked, self._use_xla = jit_compile, use_xla
         self._train_functions, self._test_functions, self._updates_of_parts = {}, {}, {}
         names = ("loss", *self._loss_names)
         names = [f"{_prefix(part)}{name}" for part in self.all_parts or () for name in names]
@@ -186,7 +197,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             return None
         return {
             **super().get_compile_config(),
-            "jit_compile": self._use_xla,
+            "jit_compile": self._xla_as_asked,
             "run_eagerly": self.run_eagerly,
             "steps_per_execution": self.steps_per_execution,
         }
@@ -198,24 +209,24 @@ class PartwiseModel(PartitionedModel, abc.ABC):
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> keras.callbacks.History:
         """Trains the model; arguments as `keras.Model.fit`.
 
-        Where data-dependent weights were not initialised yet, the first batch initialises them: of
-        an array, its first `batch_size` rows (32 by default), which is a noisy estimate of the
-        statistics; call `initialize` with more rows before `fit` for a better one.
+        A model that was not adapted to data is adapted to its first batches, of 4,096 rows; call
+        `adapt` before `fit` to do it with other rows.
 
         Args:
-          x: a `tf.data.Dataset` or `keras.utils.PyDataset` of `x` or `(x, condition)`, or an array.
+          x: a `tf.data.Dataset` or `keras.utils.PyDataset` of batches, or an array.
           y: the array of conditions where `x` is an array.
-          **kwargs: passed on to `keras.Model.fit`. `shuffle` is True by default for arrays; a
-            dataset shuffles itself.
+          **kwargs: passed on to `keras.Model.fit`: `sample_weight` are the weights of rows where
+            `x` is an array; `shuffle` is True by default for arrays; a dataset shuffles itself.
 
         Raises:
-          ValueError: if the model has no trainable weights.
+          ValueError: if the model has no trainable weights, or the first batches are empty or not
+            finite.
         """
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
-        if self.compiled and not self.initialized:
+        if self.compiled and not self.adapted:
             batch_size = kwargs.get("batch_size") or 32
-            self.initialize(*_first_batch(x, y, batch_size, self.distribute_strategy))
+            self.adapt(*first_rows(x, y, batch_size, self.distribute_strategy))
         # Keras's own default, True, makes it warn about every dataset.
         kwargs.setdefault("shuffle", hasattr(x, "shape"))
         self._active_parts, self._batches, self._devices = self.all_parts, None, None
@@ -275,11 +286,13 @@ class PartwiseModel(PartitionedModel, abc.ABC):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step and returns the logs."""
-        x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
-        means, gradients = self._xla(self._loss_and_gradients)(x, condition, self._random())
-        rows = tf.shape(tf.nest.flatten(x)[0])[0]  # What a part receives is several tensors.
+        x, condition, weights = unpack_batch(data)
+        with inlined() if self.run_eagerly else contextlib.nullcontext():
+            random = self._random()
+            run = self._xla(self._loss_and_gradients)
+            means, gradients = run(x, condition, weights, random)
         means, gradients, rows = mean_over_replicas(
-            self.distribute_strategy, means, gradients, rows
+            self.distribute_strategy, means, gradients, _num_rows(x, weights)
         )
         norms, taken = {}, {}
         for prefix, parts in self._updates:
@@ -328,13 +341,14 @@ class PartwiseModel(PartitionedModel, abc.ABC):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluates the active losses on a batch; noise is that of step 0 of the run."""
-        x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, condition, weights = unpack_batch(data)
         # 0, but not a constant: TensorFlow would draw the noise of a constant seed instead of XLA.
         step = tf.minimum(self._step.value, 0)
         random = self._random()._replace(step=step, stream="evaluation")
-        losses = self._xla(self.evaluation_losses)(x, condition, random)
-        means = {name: tf.reduce_mean(value) for name, value in losses.items()}
-        means, _, rows = mean_over_replicas(self.distribute_strategy, means, [], tf.shape(x)[0])
+        with inlined() if self.run_eagerly else contextlib.nullcontext():
+            means = self._xla(self._evaluation_means)(x, condition, weights, random)
+        rows = _num_rows(x, weights)
+        means, _, rows = mean_over_replicas(self.distribute_strategy, means, [], rows)
         return self._update_metrics(means, rows, tf.constant(True))
 
     def _update(self, part, finite, gradients, weights):
@@ -363,12 +377,12 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Compiles `function` where Keras does not compile the whole step (under a strategy)."""
         if not self._use_xla or self.jit_compile:
             return function
-        return lambda x, condition, random: tf.function(
-            lambda x, condition, step, replica: function(
-                x, condition, random._replace(step=step, replica=replica)
+        return lambda x, condition, weights, random: tf.function(
+            lambda x, condition, weights, step, replica: function(
+                x, condition, weights, random._replace(step=step, replica=replica)
             ),
             jit_compile=True,
-        )(x, condition, random.step, random.replica)
+        )(x, condition, weights, random.step, random.replica)
 
     @property
     def _updates(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -377,7 +391,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             return [("", self.all_parts or (0,))]
         return [(_prefix(part), (part,)) for part in self.active_parts]
 
-    def _loss_and_gradients(self, x, condition, random):
+    def _loss_and_gradients(self, x, condition, row_weights, random):
         parts = [part for _, parts in self._updates for part in parts]
         variables = [weight for part in parts for weight in self.part_weights(part)]
         weights = [weight.value for weight in variables]
@@ -390,10 +404,14 @@ class PartwiseModel(PartitionedModel, abc.ABC):
                 of_parts = self.part_objectives(x, condition, random, self.active_parts)
                 loss = tf.add_n([own["loss"] for own in of_parts.values()])
                 losses = {"loss": loss, **losses_by_name(of_parts)}
-            means = {name: tf.reduce_mean(value) for name, value in losses.items()}
+            means = {name: weighted_mean(v, row_weights) for name, v in losses.items()}
         gradients = tape.gradient(means["loss"], weights)
         check_gradients(gradients, variables)
         return means, gradients
+
+    def _evaluation_means(self, x, condition, row_weights, random):
+        losses = self.evaluation_losses(x, condition, random)
+        return {name: weighted_mean(value, row_weights) for name, value in losses.items()}
 
     def _update_metrics(self, values, rows, finite):
         """Accumulates the means of a global batch; a skipped batch leaves the metrics alone."""
@@ -445,25 +463,8 @@ class _MeanOrNan(keras.metrics.Mean):
         return self.total / keras.ops.cast(self.count, self.dtype)
 
 
-def _first_batch(
-    x: Any, y: Any, batch_size: int, strategy: tf.distribute.Strategy
-) -> tuple[Any, Any]:
-    """Returns the first (x, condition) of what `fit` was given."""
-    if isinstance(x, tf.data.Dataset):
-        batch = next(iter(x.take(1)))
-    elif isinstance(x, tf.distribute.DistributedDataset):
-        batch = next(iter(x))
-        batch = tf.nest.map_structure(
-            lambda value: tf.concat(strategy.experimental_local_results(value), axis=0), batch
-        )
-    elif isinstance(x, keras.utils.PyDataset):
-        batch = x[0]
-    elif hasattr(x, "shape"):
-        batch = (x[:batch_size],) if y is None else (x[:batch_size], y[:batch_size])
-    else:
-        raise ValueError(
-            "`x` must be a dataset or an array where `initialize` was not called before, "
-            f"got {type(x).__name__}."
-        )
-    x, condition, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return x, condition
+def _num_rows(x: Any, weights: tf.Tensor | None) -> tf.Tensor:
+    """Returns the number of rows of a batch, or the sum of their weights."""
+    if weights is not None:
+        return tf.reduce_sum(tf.cast(weights, tf.float32))
+    return tf.shape(tf.nest.flatten(x)[0])[0]  # What a part receives is several tensors.

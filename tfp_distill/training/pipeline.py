@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
+from tfp_distill.training.batches import unpack_batch
 from tfp_distill.training.placed_part import PlacedPart, empty
 
 __all__ = ["PartPipeline", "check_devices"]
@@ -184,10 +184,13 @@ class PartPipeline:
 
 def _unpack(data):
     """Returns a batch as `(x,)` or `(x, condition)`."""
-    x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
-    # Keras replaces None in a dataset.
-    given = condition is not None and not isinstance(condition, tf.experimental.Optional)
-    return tuple(map(tf.convert_to_tensor, (x, condition) if given else (x,)))
+    x, condition, weights = unpack_batch(data)
+    if weights is not None:
+        raise ValueError(
+            "Batches must be `x` or `(x, condition)` where parts have devices of their own, got "
+            "weights of rows too."
+        )
+    return tuple(map(tf.convert_to_tensor, (x,) if condition is None else (x, condition)))
 
 
 def _specs(values):

@@ -1,0 +1,97 @@
+"""The batches that `fit` is given, and means over their rows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["first_rows", "unpack_batch", "weighted_mean"]
+
+_ROWS = 4096
+_VALUES = 2_000_000
+
+
+def unpack_batch(data: Any) -> tuple[Any, Any, Any]:
+    """Returns x, condition and weights of a batch, None for what it has not."""
+    # Keras replaces None in a dataset.
+    return tuple(
+        None if isinstance(value, tf.experimental.Optional) else value
+        for value in keras.utils.unpack_x_y_sample_weight(data)
+    )
+
+
+def weighted_mean(values: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """Returns the mean over the rows of a batch, in which weight 2 is a row given twice.
+
+        sum_i w_i v_i / sum_i w_i
+
+    Args:
+      values: `[batch]`.
+      weights: `[batch]`, not negative; None for 1 each.
+    """
+    if weights is None:
+        return tf.reduce_mean(values)
+    weights = tf.cast(weights, values.dtype)
+    return tf.reduce_sum(weights * values) / tf.reduce_sum(weights)
+
+
+def first_rows(
+    x: Any, y: Any, batch_size: int, strategy: tf.distribute.Strategy
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the first data, and conditions, of what `fit` was given.
+
+    Of batches as many as hold 4,096 rows, of an array as many rows; fewer where a row has many
+    values, as an image has, but a batch at least. Weights of rows are left out of account.
+
+    Args:
+      x: a dataset or an array, as for `fit`.
+      y: the array of conditions where `x` is an array.
+      batch_size: rows of a batch where `x` is an array.
+      strategy: the model's; what its replicas get is put together.
+
+    Raises:
+      ValueError: if `x` cannot be looked at without using it up, or has no batch.
+    """
+    found, rows, limit = [], 0, 1
+    for batch in _batches(x, y, batch_size):
+        values = unpack_batch(batch)[:2]
+        found.append([_whole(value, strategy) for value in values])
+        first = found[0][0]
+        rows += len(found[-1][0])
+        limit = min(_ROWS, _VALUES // max(1, math.prod(np.shape(first)[1:])))
+        if rows >= limit:
+            break
+    if not found:
+        raise ValueError("`x` must have at least one batch, got none.")
+    columns = zip(*found, strict=True)
+    x, y = (None if column[0] is None else np.concatenate(column) for column in columns)
+    return x, y
+
+
+def _batches(x: Any, y: Any, batch_size: int) -> Iterator[Any]:
+    if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+        return iter(x)
+    if isinstance(x, keras.utils.PyDataset):
+        number = x.num_batches  # None for endless ones.
+        return map(x.__getitem__, itertools.count() if number is None else range(number))
+    if hasattr(x, "shape"):
+        places = range(0, len(x), batch_size)
+        rows = (slice(first, first + batch_size) for first in places)
+        return ((x[own],) if y is None else (x[own], y[own]) for own in rows)
+    raise ValueError(
+        "`x` must be a dataset or an array where `adapt` was not called before, "
+        f"got {type(x).__name__}."
+    )
+
+
+def _whole(value: Any, strategy: tf.distribute.Strategy) -> np.ndarray | None:
+    if value is None:
+        return None
+    local = strategy.experimental_local_results(value)
+    return np.concatenate([np.asarray(part) for part in local])
