@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,6 +11,7 @@ from tfp_distill.evaluation import (
     FrechetDistance,
     LearningCurve,
     Result,
+    Table,
     evaluate_flow,
     format_table,
     frechet_distance,
@@ -40,6 +41,11 @@ from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["evaluate"]
 
+_GUARD_NOTE = (
+    "These students fell behind the plain one on validation data, by more than two standard errors "
+    "of the paired difference three times in a row, and let go of the teacher from that step on; "
+    "one that was still behind at its end has the plain student's flow."
+)
 _PLOTTED_SAMPLES = 20_000
 _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
 _SPEED_BATCH_OF_IMAGES = 64
@@ -86,6 +92,8 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
         tables["In parts, beside end to end"] = training_table(histories, test, unit=unit)
         tables["Phases and parts"] = phase_table(histories, unit=unit)
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
+    if guards := _guard_table(run, flows):
+        tables["Guarded students"] = guards
     figures |= (_draw_images if data.pixel_format else _draw_rows)(run, flows)
     write_results_json(run.path / "results.json", results, settings=settings)
     write_report(
@@ -98,6 +106,24 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
     )
     print("\n\n".join([format_table(results), *map(str, tables.values())]), flush=True)
     return results
+
+
+def _guard_table(run: RunDirectory, names: Iterable[str]) -> Table | None:
+    """Returns what the guard has done, a row per student that it did something with."""
+    records = {name: read_record(run.model_directory(name)) for name in names}
+    rows = [
+        [
+            name,
+            "-" if record.guarded_at is None else f"{record.guarded_at:,}",
+            "yes" if record.replaced else "no",
+        ]
+        for name, record in records.items()
+        if record.guarded_at is not None or record.replaced
+    ]
+    if not rows:
+        return None
+    header = ["model", "guarded at step", "has the plain student's flow"]
+    return Table(header, rows, note=_GUARD_NOTE)
 
 
 def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:

@@ -9,11 +9,13 @@ import keras
 
 from tfp_distill.data import TrainingRows
 from tfp_distill.distillation import (
+    DataBalance,
     DistillationMonitor,
     FlowDistiller,
     LossWeightSchedule,
     SynthesizedLossGate,
     align_with_teacher,
+    copy_matching_steps,
 )
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import export_flow
@@ -26,6 +28,7 @@ from tfp_distill.runs.fitting import (
     read_record,
     training_rows,
 )
+from tfp_distill.runs.guard import Guard
 from tfp_distill.runs.partition_names import END_TO_END
 from tfp_distill.runs.partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
 from tfp_distill.runs.recipe import Recipe
@@ -61,6 +64,8 @@ def train_teacher(run: RunDirectory) -> None:
 def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -> None:
     """Trains a student by a method; all but "student" need the teacher.
 
+    Where the method is guarded, the plain student is trained first, if it is not yet.
+
     Args:
       run: the run.
       method: how it learns.
@@ -71,18 +76,22 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
     """
     recipe = run.recipe
     name = model_name(method, partition)
+    guard = _guard(run, method, partition)
     steps = recipe.training_steps("student")
-    student, rows = _new_flow(run, "student", name), _rows(run)
+    student, rows = _new_student(run, method, name), _rows(run)
     model: PartwiseModel = student
     callbacks, monitor = [], None
     if losses := recipe.losses(method):
         nll_weight, *weights = recipe.weights(method)
-        teacher = run.load_flow("teacher")
-        is_new = read_record(run.model_directory(name)).steps == 0
-        if is_new and recipe.starts_aligned(method):
-            align_with_teacher(student, teacher, *initial_rows(run.data))
-        model = FlowDistiller(student, teacher, losses, weights, nll_weight, seed=recipe.seed)
-        callbacks = _distillation_callbacks(recipe, method, model, steps)
+        model = FlowDistiller(
+            student=student,
+            teacher=run.load_flow("teacher"),
+            distillation_losses=losses,
+            distillation_loss_weights=weights,
+            student_loss_weight=nll_weight,
+            seed=recipe.seed,
+        )
+        callbacks = _distillation_callbacks(run, method, model, steps)
         monitor = DistillationMonitor(
             *first_rows(run.data, "validation", _MONITOR_ROWS),
             batch_size=evaluation_batch_size(student),
@@ -100,7 +109,8 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
         jit_compile=recipe.jit_compile,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
-    _fit(model, student, run, rows, name, steps, callbacks, monitor)
+    keep_rows = recipe.guard and (method == "student" or guard is not None)
+    _fit(model, student, run, rows, name, steps, callbacks, monitor, keep_rows, guard)
 
 
 def train_students(run: RunDirectory) -> None:
@@ -149,6 +159,8 @@ def _fit(
     steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: DistillationMonitor | None = None,
+    keep_rows: bool = False,
+    guard: Guard | None = None,
 ) -> None:
     if run.data.pixel_format:
         callbacks = [*callbacks, SampleGrid(run.model_directory(name) / "pictures")]
@@ -162,6 +174,8 @@ def _fit(
         report_steps=run.recipe.report_steps,
         callbacks=callbacks,
         monitor=monitor,
+        keep_rows=keep_rows,
+        guard=guard,
     )
 
 
@@ -179,6 +193,35 @@ def _new_flow(run: RunDirectory, role: str, name: str) -> Flow:
     if conditions := run.data.condition_statistics:
         flow.set_condition_statistics(conditions.mean, conditions.scale)
     return flow
+
+
+def _new_student(run: RunDirectory, method: str, name: str) -> Flow:
+    """Returns a student as it starts; one whose training goes on gets its weights later."""
+    recipe, flow = run.recipe, _new_flow(run, "student", name)
+    if read_record(run.model_directory(name)).steps:
+        return flow
+    if recipe.student_path:
+        run.keep_student_start()
+        flow.set_weights(run.student_start().get_weights())
+        return flow
+    start = recipe.start(method)
+    if start == "aligned":
+        align_with_teacher(flow, run.load_flow("teacher"), *initial_rows(run.data))
+    elif start == "copied":
+        copied = copy_matching_steps(flow, run.load_flow("teacher"), *initial_rows(run.data))
+        pairs = ", ".join(f"{step} from {teacher_step}" for step, teacher_step in copied)
+        print(f"{name}: starts with copies of steps of the teacher: {pairs}", flush=True)
+    return flow
+
+
+def _guard(run: RunDirectory, method: str, partition: str) -> Guard | None:
+    if not run.recipe.guards(method):
+        return None
+    plain = run.model_directory(model_name("student", partition))
+    if not read_record(plain).finished:
+        train_student(run, "student", partition)
+    name, steps = model_name(method, partition), run.recipe.training_steps("student")
+    return Guard(plain, read_record(plain), name=name, steps=steps)
 
 
 def _optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:
@@ -217,8 +260,11 @@ def _optimizer(
 
 
 def _distillation_callbacks(
-    recipe: Recipe, method: str, distiller: FlowDistiller, steps: int
+    run: RunDirectory, method: str, distiller: FlowDistiller, steps: int
 ) -> list[keras.callbacks.Callback]:
+    recipe = run.recipe
+    if method == "mixture":
+        return [_data_balance(run, distiller)]
     weights = distiller.initial_loss_weights
     names = [loss.name for loss in distiller.distillation_losses]
     gated = "synthesized_loss" if "synthesized_loss" in names else None
@@ -232,3 +278,16 @@ def _distillation_callbacks(
         return lambda step: weights[name] * max(0.0, 1 - step / end) * (step >= start)
 
     return [LossWeightSchedule({name: schedule(name) for name in names})]
+
+
+def _data_balance(run: RunDirectory, distiller: FlowDistiller) -> DataBalance:
+    x, condition = first_rows(run.data, "train", _MONITOR_ROWS)
+    held_out, held_out_condition = first_rows(run.data, "validation", _MONITOR_ROWS)
+    return DataBalance(
+        x,
+        held_out,
+        condition=condition,
+        held_out_condition=held_out_condition,
+        tolerance=run.recipe.mixture_tolerance,
+        batch_size=evaluation_batch_size(distiller.student),
+    )
