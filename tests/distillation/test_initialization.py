@@ -13,6 +13,7 @@ from tfp_distill import (
     load_flow,
 )
 from tfp_distill.bijectors import ActNorm, InvertibleLinear
+from tfp_distill.distillation import copy_matching_steps
 
 DIMS = 4
 
@@ -126,3 +127,64 @@ def test_set_matrix_rejects_what_is_not_invertible():
         linear.set_matrix(np.eye(2))
     with pytest.raises(ValueError, match="`matrix` must be invertible"):
         linear.set_matrix(np.zeros([3, 3]))
+
+
+def trained_teacher(config, x, condition=None):
+    teacher = Flow(config)
+    teacher.adapt(x, condition)
+    random = np.random.RandomState(1)
+    for weight in teacher.trainable_variables:
+        weight.assign(weight + 0.1 * random.normal(size=weight.shape))
+    return teacher
+
+
+@pytest.mark.parametrize("kind", [TabularGlowConfig, MAFConfig])
+def test_a_student_of_the_teachers_architecture_begins_as_the_teacher(kind):
+    x, condition = data(), np.random.RandomState(2).normal(5, 2, size=(500, 1))
+    config = dict(dims=DIMS, num_steps=2, hidden_units=8, condition_dims=1)
+    teacher = trained_teacher(kind(**config, seed=1), x, condition)
+    student = Flow(kind(**config, seed=2))
+    assert copy_matching_steps(student, teacher, x, condition) == ((1, 1), (2, 2))
+    assert student.adapted
+    np.testing.assert_array_equal(student.log_prob(x, condition), teacher.log_prob(x, condition))
+
+
+def test_what_fits_is_copied_and_the_rest_is_initialised():
+    x = data()
+    config = dict(dims=DIMS, hidden_units=8)
+    teacher = trained_teacher(TabularGlowConfig(**config, num_steps=4, seed=1), x)
+    student = Flow(TabularGlowConfig(**config, num_steps=2, seed=2))
+    assert copy_matching_steps(student, teacher, x) == ((1, 2), (2, 4))
+    for step, teacher_step in ((1, 2), (2, 4)):
+        pairs = zip(
+            student.step_weights(step, step),
+            teacher.step_weights(teacher_step, teacher_step),
+            strict=True,
+        )
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    assert student.standardize.scale[0] == 1.0  # The teacher's first step was not copied.
+
+
+def test_a_step_of_an_autoregressive_flow_fits_in_its_own_order_of_dimensions_only():
+    x = data()
+    teacher = trained_teacher(MAFConfig(dims=DIMS, num_steps=6, hidden_units=8, seed=1), x)
+    student = Flow(MAFConfig(dims=DIMS, num_steps=3, hidden_units=8, seed=2))
+    assert copy_matching_steps(student, teacher, x) == ((2, 4),)  # Of (1, 2), (2, 4), (3, 6).
+    latents = student.trace(x).latents
+    step = teacher.bijector.bijectors[4]
+    np.testing.assert_allclose(step.inverse(latents[1]), latents[2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MAFConfig(DIMS, num_steps=2),
+        TabularGlowConfig(DIMS, num_steps=2, hidden_units=4),
+        TabularGlowConfig(DIMS, num_steps=2, log_scale_bound=1.0),
+        TabularGlowConfig(DIMS, num_steps=2, activation="tanh"),
+    ],
+)
+def test_a_student_that_no_step_fits_is_refused(config):
+    teacher = trained_teacher(TabularGlowConfig(DIMS, num_steps=2), data())
+    with pytest.raises(ValueError, match="got none of the steps 1 and 1, 2 and 2"):
+        copy_matching_steps(Flow(config), teacher, data())

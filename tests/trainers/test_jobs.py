@@ -228,11 +228,41 @@ def test_a_teacher_of_the_users_own(table, tmp_path, uncompiled):
     assert "lkd: step 4 of 4" in run(distill, run_dir, "--method=lkd")
 
 
+def test_students_that_start_from_a_flow_of_the_users_own(table, tmp_path, uncompiled):
+    start = Flow(TabularGlowConfig(3, num_steps=1, hidden_units=4, seed=5))
+    start.set_statistics([300.0, 1.0, -2.0], [90.0, 1.0, 0.01])
+    start.initialize(np.random.RandomState(0).normal(size=(64, 3)))
+    start.save(tmp_path / "start.keras")
+    arguments = (*TINY, f"--data={table}", f"--student_path={tmp_path / 'start.keras'}")
+    # A step of no size: what is left of a student is its start.
+    still = ("--student_learning_rate=1e-30", "--students=student,lkd")
+    run(compress, tmp_path / "run", *arguments, *still)
+    (tmp_path / "start.keras").unlink()
+    run(compress, tmp_path / "run", "--students=student,lkd,mixture")
+    for name in ("student", "lkd", "mixture"):
+        flow = load_flow(tmp_path / "run" / name / "flow.keras")
+        for x, y in zip(flow.get_weights(), start.get_weights(), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
+def test_students_that_start_with_steps_of_the_teacher(table, tmp_path, uncompiled):
+    arguments = (*TINY, f"--data={table}", "--students=student,mixture", "--student_start=copied")
+    still = ("--student_learning_rate=1e-30",)
+    output = run(compress, tmp_path / "run", *arguments, *still)
+    assert "mixture: starts with copies of steps of the teacher: 1 from 1\n" in output
+    flows = [load_flow(tmp_path / "run" / n / "flow.keras") for n in ("mixture", "teacher")]
+    for x, y in zip(*(flow.get_weights() for flow in flows), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
 def _wrong_inputs(table, tmp_path):
     _save_flow(tmp_path / "two.keras", 2)
     return {
         f"--teacher_path={tmp_path / 'two.keras'}": "must hold a flow with event_shape .3,. as the",
         f"--teacher_path={tmp_path / 'none.keras'}": "`path` must be an existing .keras file, got",
+        f"--student_path={tmp_path / 'two.keras'}": "must hold a flow of the student's arch",
+        f"--student_path={tmp_path / 'gone.keras'}": "`path` must be an existing .keras file, got",
+        "--student_start=copied --student_width=5": "must have a step with weights of the shapes",
         "--batch_size=401": "`batch_size` must be at most the 400 training rows, got 401",
         "--train_rows=401": "`train_rows` must be at most the 400 training rows, got 401",
         "--condition_columns=d": "`condition_columns` must be different names of .*'d'",
@@ -242,7 +272,7 @@ def _wrong_inputs(table, tmp_path):
 def test_inputs_that_do_not_fit_are_named_before_anything_is_written(table, tmp_path):
     for argument, message in _wrong_inputs(table, tmp_path).items():
         with pytest.raises(app.UsageError, match=message):
-            run(compress, tmp_path / "new", *TINY, f"--data={table}", argument)
+            run(compress, tmp_path / "new", *TINY, f"--data={table}", *argument.split())
         assert not (tmp_path / "new").exists()
 
 

@@ -61,6 +61,14 @@ RULES = [
     (dict(ilkd_weights=(1.0, -1.0)), "`ilkd_weights` must be 2 numbers, none negative"),
     (dict(reverse_kl_weights=(0.0, 0.0)), "`reverse_kl_weights` must be 2 numbers, .* not all 0"),
     (dict(forward_kl_weights=()), r"`forward_kl_weights` must be 2 numbers, .* got \(\)"),
+    (dict(mixture_weights=(0.0, 1.0)), r"`mixture_weights` must be two positive .* got \(0.0, 1.0"),
+    (dict(mixture_weights=(1.0,)), "`mixture_weights` must be 2 numbers"),
+    (dict(mixture_tolerance=0.0), "`mixture_tolerance` must be positive, got 0.0"),
+    (dict(student_start="old"), "`student_start` must be one of new, aligned, copied, got 'old'"),
+    (
+        dict(student_start="copied", student_path="a.keras"),
+        "`student_path` must be empty where `student_start` is copied, got 'a.keras'",
+    ),
     (dict(teacher_depth=0), "`num_steps` must be an integer of at least 1, got 0"),
     (dict(student_width=0), "`hidden_units` must be an integer of at least 1, got 0"),
     (dict(distance="cosine"), "`distance` must be one of l1, l2, huber, got 'cosine'"),
@@ -117,11 +125,30 @@ def test_losses_and_weights_of_the_methods():
         ),
         "forward_kl": ((ForwardKLLoss(**drawn),), (0.0, 1.0)),
         "reverse_kl": ((ReverseKLLoss(**drawn),), (0.0, 1.0)),
+        "mixture": ((ForwardKLLoss(**drawn),), (0.5, 0.5)),
     }
     assert tuple(expected) == METHODS
     for method, (losses, weights) in expected.items():
         assert recipe.losses(method) == losses
         assert recipe.weights(method) == weights
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (dict(), {"student": "new", "skd": "aligned", "forward_kl": "new"}),
+        (dict(student_architecture="maf"), {"skd": "new"}),
+        (dict(student_start="new"), {"skd": "new"}),
+        (
+            dict(student_start="copied", student_architecture="maf"),
+            {"student": "new", "skd": "copied", "mixture": "copied"},
+        ),
+        (dict(student_path="a.keras"), {"student": "new", "skd": "new"}),
+    ],
+)
+def test_where_students_start(values, expected):
+    recipe = Recipe(**values)
+    assert {method: recipe.start(method) for method in expected} == expected
 
 
 def test_architectures():

@@ -1,12 +1,17 @@
 """Distillation: losses between flows, and the model that trains a student on them."""
 
+from tfp_distill.distillation.balance import DataBalance
 from tfp_distill.distillation.callbacks import (
     DistillationMonitor,
     LossWeightSchedule,
     SynthesizedLossGate,
 )
 from tfp_distill.distillation.distiller import FlowDistiller
-from tfp_distill.distillation.initialization import align_with_teacher
+from tfp_distill.distillation.initialization import (
+    align_with_teacher,
+    copy_matching_steps,
+    matching_steps,
+)
 from tfp_distill.distillation.losses import (
     DistillationLoss,
     ForwardKLLoss,
@@ -18,6 +23,7 @@ from tfp_distill.distillation.losses import (
 )
 
 __all__ = [
+    "DataBalance",
     "DistillationLoss",
     "DistillationMonitor",
     "FlowDistiller",
@@ -30,4 +36,6 @@ __all__ = [
     "SynthesizedLoss",
     "SynthesizedLossGate",
     "align_with_teacher",
+    "copy_matching_steps",
+    "matching_steps",
 ]

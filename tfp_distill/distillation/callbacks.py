@@ -11,10 +11,15 @@ import tensorflow as tf
 from tfp_distill.distillation.distiller import FlowDistiller
 from tfp_distill.training import StepRandom
 
-__all__ = ["DistillationMonitor", "LossWeightSchedule", "SynthesizedLossGate"]
+__all__ = [
+    "DistillationMonitor",
+    "DistillerCallback",
+    "LossWeightSchedule",
+    "SynthesizedLossGate",
+]
 
 
-class _DistillerCallback(keras.callbacks.Callback):
+class DistillerCallback(keras.callbacks.Callback):
     """A callback that only a `FlowDistiller` can have."""
 
     def set_model(self, model: keras.Model) -> None:
@@ -31,7 +36,7 @@ class _DistillerCallback(keras.callbacks.Callback):
         super().set_model(model)
 
 
-class LossWeightSchedule(_DistillerCallback):
+class LossWeightSchedule(DistillerCallback):
     """Makes the weights of losses functions of the training step.
 
     Weights are a pure function of `model.step`, so that a resumed run has those of an uninterrupted
@@ -58,7 +63,7 @@ class LossWeightSchedule(_DistillerCallback):
         self.model.set_loss_weights({n: float(f(step)) for n, f in self._schedules.items()})
 
 
-class SynthesizedLossGate(_DistillerCallback):
+class SynthesizedLossGate(DistillerCallback):
     """Keeps the loss on samples out until the latents are aligned.
 
     While teacher and student disagree about latents, samples of the same latent have nothing to do
@@ -128,7 +133,7 @@ class SynthesizedLossGate(_DistillerCallback):
             self.model.set_loss_weights({self._loss_name: weight})
 
 
-class DistillationMonitor(_DistillerCallback):
+class DistillationMonitor(DistillerCallback):
     """Reports after each epoch how far student and teacher are apart on validation data.
 
     Adds to the logs, as plain means over `x`:

@@ -1,9 +1,11 @@
-"""A start for Glow students in which latents of teacher and student can be compared."""
+"""Starts for students: in the frame of the teacher's latents, or with copies of its steps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -12,10 +14,15 @@ from tfp_distill.bijectors import InvertibleLinear, TracedChain
 from tfp_distill.distillation.alignment import align_steps
 from tfp_distill.distillation.teacher import Teacher, as_teacher
 from tfp_distill.flows import Flow
+from tfp_distill.networks import MADE
 
-__all__ = ["align_with_teacher"]
+__all__ = ["align_with_teacher", "copy_matching_steps", "matching_steps"]
 
 _OUTLIER = 6.0
+_SIZES = (
+    *("num_steps", "num_levels", "steps_per_level", "seed"),
+    *("hidden_units", "num_hidden_layers", "hidden_channels"),
+)
 
 
 def align_with_teacher(
@@ -88,6 +95,102 @@ def align_with_teacher(
 
     inputs = (tf.cast(v, student.compute_dtype) for v in (x, condition) if v is not None)
     chain.initialize(*inputs, initialize=initialize)
+
+
+def matching_steps(student: Flow, teacher: Flow) -> tuple[tuple[int, int], ...]:
+    """Returns which steps of the teacher a student can take over as they are.
+
+    Those that `align_steps` matches and whose layers are of the same kinds and shapes, in flows
+    that differ in nothing but numbers of steps, widths and seeds.
+
+    Args:
+      student: a flow.
+      teacher: another one.
+
+    Returns:
+      Pairs (student step, teacher step), counted from 1.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    pairs = align_steps(student, teacher)
+    fitting = tuple(
+        (step, teacher_step)
+        for step, teacher_step in pairs
+        if _kind(student) == _kind(teacher)
+        and _layers(student, step) == _layers(teacher, teacher_step)
+    )
+    if not fitting:
+        raise ValueError(
+            "`student` must have a step with weights of the shapes of the teacher's matched one, "
+            f"got none of the steps {', '.join(f'{i} and {j}' for i, j in pairs)}."
+        )
+    return fitting
+
+
+def copy_matching_steps(
+    student: Flow, teacher: Flow, x: Any, condition: Any = None, **statistics: Any
+) -> tuple[tuple[int, int], ...]:
+    """Initialises a student with copies of those steps of the teacher that fit it.
+
+    The other steps are initialised from the data as it arrives there. Where the first step is a
+    copy of the teacher's first, the statistics before it are copied too, so that a student of the
+    teacher's architecture begins as the teacher. Call it for a new student, before `fit`, in the
+    place of `student.adapt`.
+
+    Args:
+      student: a new flow.
+      teacher: a trained one, see `matching_steps`.
+      x: data `[batch, ...]`.
+      condition: `[batch, C]` for conditional flows.
+      **statistics: as `student.adapt` takes them.
+
+    Returns:
+      What was copied: pairs (student step, teacher step), counted from 1.
+
+    Raises:
+      ValueError: if no step fits.
+    """
+    pairs = matching_steps(student, teacher)
+    student.adapt(x, condition, **statistics)
+    chain, source = student.bijector, teacher.bijector
+    copied = [*pairs, (0, 0)] if (1, 1) in pairs else pairs
+    for step, teacher_step in copied:
+        _copy(chain.layers_of(step, step), source.layers_of(teacher_step, teacher_step))
+    if (1, 1) in pairs and chain.condition_bijector is not None:
+        _copy(chain.condition_bijector.keras_layers, source.condition_bijector.keras_layers)
+    kept = {chain.bijectors[step].name for step, _ in copied}
+
+    def initialize(bijector, h, condition):
+        if bijector.name in kept:
+            return bijector.inverse_and_ildj(h, condition)[0]
+        return bijector.initialize(h, condition)
+
+    inputs = (tf.cast(v, student.compute_dtype) for v in (x, condition) if v is not None)
+    chain.initialize(*inputs, initialize=initialize)
+    return pairs
+
+
+def _copy(layers: Sequence[keras.layers.Layer], others: Sequence[keras.layers.Layer]) -> None:
+    for layer, other in zip(layers, others, strict=True):
+        layer.set_weights(other.get_weights())
+
+
+def _kind(flow: Flow) -> dict[str, Any]:
+    values = {n: v for n, v in flow.config.get_config().items() if n not in _SIZES}
+    return {"kind": type(flow.config), **values}
+
+
+def _layers(flow: Flow, step: int) -> list[list[Any]]:
+    """Returns what each layer of a step is, the shapes of its weights, and its order of inputs."""
+    return [
+        [
+            type(layer),
+            isinstance(layer, MADE) and layer.get_config()["reverse"],
+            *(tuple(weight.shape) for weight in layer.weights),
+        ]
+        for layer in flow.bijector.layers_of(step, step)
+    ]
 
 
 def _check_steps(student: Flow) -> None:

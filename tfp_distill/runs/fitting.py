@@ -21,6 +21,7 @@ from tfp_distill.evaluation import evaluation_batch_size
 from tfp_distill.flows import Flow
 from tfp_distill.pixels import DequantizedImages
 from tfp_distill.runs.data_record import DataRecord
+from tfp_distill.runs.guard import Guard, write_rows
 from tfp_distill.training import PartwiseModel, PeakMemory, averaged_weights
 
 __all__ = [
@@ -55,6 +56,8 @@ class TrainingRecord:
         those that were trained, or None for end to end.
       finished: whether all steps were taken.
       checkpoint: name of the file with the state after `steps`.
+      guarded_at: step from which the student was let go of by its teacher, see `Guard`; or None.
+      replaced: whether the flow is the plain student's, because its own was worse.
     """
 
     steps: int = 0
@@ -64,6 +67,14 @@ class TrainingRecord:
     history: tuple[Mapping[str, Any], ...] = ()
     finished: bool = False
     checkpoint: str = ""
+    guarded_at: int | None = None
+    replaced: bool = False
+
+    @property
+    def best_step(self) -> int:
+        """The step of the lowest validation nll of this training."""
+        finite = [row for row in self.history if math.isfinite(row["val_nll"])]
+        return min(finite or self.history, key=lambda row: row["val_nll"])["step"]
 
 
 def read_record(directory: pathlib.Path) -> TrainingRecord:
@@ -88,6 +99,8 @@ def fit_flow(
     monitor: DistillationMonitor | None = None,
     until: int | None = None,
     label: str = "",
+    keep_rows: bool = False,
+    guard: Guard | None = None,
 ) -> TrainingRecord:
     """Trains a compiled model and leaves its best flow in `directory / "flow.keras"`.
 
@@ -107,6 +120,9 @@ def fit_flow(
       monitor: adds its figures to the measurements.
       until: the step at which the training pauses, for a later call to go on; by default it ends.
       label: what the lines call the training; by default the name of the directory.
+      keep_rows: whether the likelihood of each validation row is kept at each measurement, for a
+        guard to compare with.
+      guard: compares with the plain student, and lets go of the teacher; needs `keep_rows`.
 
     Returns:
       The record of the training.
@@ -127,13 +143,16 @@ def fit_flow(
         if not model.adapted:
             model.adapt(*initial_rows(data), **statistics_of(data))
     meter = _Meter()
-    reporter = _Reporter(flow, data, directory, label, record, steps, monitor, meter)
+    reporter = _Reporter(
+        flow, data, directory, label, record, steps, monitor, meter, keep_rows, guard
+    )
+    guards = [] if guard is None else [guard]
     model.fit(
         rows.batches(start_step=record.steps),
         initial_epoch=record.steps // report_steps,
         epochs=until // report_steps,
         steps_per_epoch=report_steps,
-        callbacks=[meter, *callbacks, reporter],  # In this order, see `_Meter`.
+        callbacks=[meter, *callbacks, *guards, reporter],  # In this order, see `_Meter`.
         verbose=0,
     )
     return reporter.record
@@ -225,7 +244,9 @@ class _Meter(keras.callbacks.Callback):
 class _Reporter(keras.callbacks.Callback):
     """Validates, prints, and saves flow, state and record at the end of each epoch."""
 
-    def __init__(self, flow, data, directory, label, record, steps, monitor, meter):
+    def __init__(
+        self, flow, data, directory, label, record, steps, monitor, meter, keep_rows, guard
+    ):
         super().__init__()
         self.record = record
         self._flow = flow
@@ -239,6 +260,7 @@ class _Reporter(keras.callbacks.Callback):
         self._pixel_format, self._event_shape = data.pixel_format, data.event_shape
         self._log_prob = tf.function(flow.log_prob, reduce_retracing=True)
         self._meter = meter
+        self._keep_rows, self._guard = keep_rows, guard
 
     def set_model(self, model):
         super().set_model(model)
@@ -248,8 +270,10 @@ class _Reporter(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seconds = self.record.seconds + self._meter.seconds
         logs = {name: float(value) for name, value in logs.items()}
+        steps = self.model.step
         with averaged_weights(self.model):
-            logs["val_nll"] = self._validation_nll()
+            log_prob = self._validation_log_prob()
+            logs["val_nll"] = -float(np.mean(log_prob, dtype=np.float64))
             if self._pixel_format:
                 bits = self._pixel_format.bits_per_dim(-logs["val_nll"], self._event_shape)
                 logs["val_bits_per_dim"] = bits
@@ -257,7 +281,10 @@ class _Reporter(keras.callbacks.Callback):
                 self._monitor.on_epoch_end(epoch, logs)
             if logs["val_nll"] < self.record.best_val_nll:
                 self._flow.save(self._directory / "flow.keras")
-        steps = self.model.step
+        if self._keep_rows:
+            write_rows(self._directory, steps, log_prob)
+        if self._guard is not None:
+            logs |= self._guard.measured(steps, log_prob)
         row = {"step": steps, "seconds": seconds, **self._meter.memory, **logs}
         if self.model.all_parts:
             row["parts"] = self.model.active_parts
@@ -272,15 +299,18 @@ class _Reporter(keras.callbacks.Callback):
             history=(*self.record.history, row),
             finished=steps >= self._steps,
             checkpoint=checkpoint,
+            guarded_at=None if self._guard is None else self._guard.guarded_at,
         )
+        if self._guard is not None and self.record.finished:
+            self.record = self._guard.finish(self._directory, self.record)
         _write_json(self._directory / _RECORD, dataclasses.asdict(self.record))
         if former:
             (self._directory / former).unlink(missing_ok=True)
         print(self._line(row), flush=True)
 
-    def _validation_nll(self):
-        parts = [-self._log_prob(*_as_tuple(batch)).numpy() for batch in self._validation]
-        return float(np.mean(np.concatenate(parts), dtype=np.float64))
+    def _validation_log_prob(self):
+        parts = [self._log_prob(*_as_tuple(batch)).numpy() for batch in self._validation]
+        return np.concatenate(parts)
 
     def _line(self, row: Mapping[str, Any]) -> str:
         left = row["seconds"] / row["step"] * (self._steps - row["step"])

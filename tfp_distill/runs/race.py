@@ -25,7 +25,7 @@ _FINALISTS = 2
 _FIRST_RUNG = 0.25
 # What a candidate that nobody asked for must save, or it is not worth its loss.
 _LARGEST_SHARE = 0.5
-_METHOD_OF_FEW_ROWS = "forward_kl"
+_METHOD_OF_FEW_ROWS = "mixture"
 _SPEED_BATCH = {False: 1000, True: 64}  # Rows and images, as in the evaluation.
 
 

@@ -38,9 +38,11 @@ _LOSSES = {
     "skd": ("intermediate_latent_loss", "synthesized_loss"),
     "forward_kl": ("forward_kl_loss",),
     "reverse_kl": ("reverse_kl_loss",),
+    "mixture": ("forward_kl_loss",),
 }
 METHODS = tuple(_LOSSES)
 _HINTS = ("lkd", "ilkd", "skd")
+_STARTS = ("new", "aligned", "copied")
 # Those whose losses every part of a student has at its own steps.
 _METHODS_OF_PARTS = ("student", "lkd", "ilkd")
 
@@ -123,7 +125,7 @@ class Recipe:
         0.0, "Race no candidate that takes longer for 1,000 samples (64 of images); 0: no limit."
     )
     race_methods: tuple[str, ...] = _field(
-        ("forward_kl",), "How to distill the chosen architecture and the next smaller one."
+        ("mixture",), "How to distill the chosen architecture and the next smaller one."
     )
     few_rows: int = _field(
         0, "Also train the chosen architecture on so many rows, with and without the teacher."
@@ -178,8 +180,25 @@ class Recipe:
     skd_weights: tuple[float, ...] = _field((1.0, 0.5, 0.05), "Weights of nll, ILKD, SKD.")
     forward_kl_weights: tuple[float, ...] = _field((0.0, 1.0), "Weights of nll, forward KL.")
     reverse_kl_weights: tuple[float, ...] = _field((0.0, 1.0), "Weights of nll, reverse KL.")
-    aligned_start: bool = _field(
-        True, "Whether Glow students of LKD, ILKD and SKD start in the teacher's frame."
+    mixture_weights: tuple[float, ...] = _field(
+        (0.5, 0.5), "Weights of nll, forward KL, with which a mixture begins."
+    )
+    mixture_tolerance: float = _field(
+        0.1,
+        "How much of the nll a mixture may learn by heart, as a part of what the teacher is ahead.",
+    )
+    student_start: str = _field(
+        "aligned",
+        "Where distilled students start: new; aligned, which puts Glow students of LKD, ILKD and "
+        "SKD in the teacher's frame; or copied, with the weights of those of its steps that fit.",
+    )
+    student_path: str = _field(
+        "", "A saved .keras flow that every student starts from, instead of student_start."
+    )
+    guard: bool = _field(
+        True,
+        "Whether methods that fall behind the plain student, where students has it, let go of the "
+        "teacher.",
     )
     distance: str = _field("l1", "Distance of latents and samples: l1, l2 or huber.")
     synthesized_space: str = _field("data", "Where SKD compares: data or latent.")
@@ -209,6 +228,11 @@ class Recipe:
             self._check(name, "positive", getattr(self, name) > 0)
         for name in ("synthesized_start", "fade_out"):
             self._check(name, "between 0 and 1", 0 <= getattr(self, name) <= 1)
+        self._check("mixture_tolerance", "positive", self.mixture_tolerance > 0)
+        rule = f"one of {', '.join(_STARTS)}"
+        self._check("student_start", rule, self.student_start in _STARTS)
+        is_legal = not self.student_path or self.student_start != "copied"
+        self._check("student_path", "empty where `student_start` is copied", is_legal)
         self._check_parts()
         self._check("split", f"one of {', '.join(SPLITS)}", self.split in SPLITS)
         self._check("ema_momentum", "at least 0 and less than 1", 0 <= self.ema_momentum < 1)
@@ -229,6 +253,7 @@ class Recipe:
             is_legal = len(weights) == number and min(weights) >= 0 and max(weights) > 0
             self._check(f"{method}_weights", rule, is_legal)
         self._check("jit_compile", "auto, on or off", self.jit_compile in _JIT_COMPILE)
+        self._check("mixture_weights", "two positive numbers", min(self.mixture_weights) > 0)
         for role in ("teacher", "student"):
             self._check_coupling(role)
         self.teacher_config((2,))
@@ -342,10 +367,16 @@ class Recipe:
         }
         return tuple(made[name]() for name in _LOSSES[method])
 
-    def starts_aligned(self, method: str) -> bool:
-        """Returns whether a student of this method starts in the teacher's frame."""
-        is_glow = self.student_architecture == "glow"
-        return self.aligned_start and method in _HINTS and is_glow
+    def start(self, method: str) -> str:
+        """Returns what a student of this method starts from: "new", "aligned" or "copied"."""
+        if method == "student" or self.student_path:
+            return "new"
+        can_align = method in _HINTS and self.student_architecture == "glow"
+        return "new" if self.student_start == "aligned" and not can_align else self.student_start
+
+    def guards(self, method: str) -> bool:
+        """Returns whether this method is compared with the plain student."""
+        return self.guard and method != "student" and "student" in self.students
 
     def fades_out(self, method: str) -> bool:
         """Returns whether the weights of the distillation losses of this method go to 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ from tfp_distill.evaluation import (
     LearningCurve,
     Result,
     SampleQuality,
+    Table,
     evaluate_flow,
     format_table,
     frechet_distance,
@@ -37,6 +38,7 @@ from tfp_distill.evaluation import (
     write_report,
     write_results_json,
 )
+from tfp_distill.evaluation.text_table import UNDEFINED
 from tfp_distill.flows import Flow
 from tfp_distill.runs.data_tables import columns_table
 from tfp_distill.runs.fitting import read_record
@@ -48,6 +50,11 @@ from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["evaluate", "show_data"]
 
+_GUARD_NOTE = (
+    "These students fell behind the plain one on validation data, by more than two standard errors "
+    "of the paired difference three times in a row, and let go of the teacher from that step on; "
+    "one that was still behind at its end has the plain student's flow."
+)
 _SAMPLES_OF_ROWS = 20_000
 _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
 _SPEED_BATCH_OF_IMAGES = 64
@@ -106,6 +113,9 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
         headings = ("In parts, beside end to end", "Phases and parts")
         tables = dict(zip(headings, shown[-2:], strict=True)) | tables
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
+    if guards := _guard_table(run, flows):
+        tables["Guarded students"] = guards
+        shown.append(guards)
     figures |= _draw_images(run, flows) if data.pixel_format else _draw_rows(run, samples)
     write_results_json(run.path / "results.json", results, settings=settings)
     write_report(
@@ -128,6 +138,24 @@ def show_data(run: RunDirectory) -> None:
         print(f"{_describe(data)}\n{columns_table(data)}\n", flush=True)
     for warning in run.warnings():
         print(f"warning: {warning}", flush=True)
+
+
+def _guard_table(run: RunDirectory, names: Iterable[str]) -> Table | None:
+    """Returns what the guard has done, a row per student that it did something with."""
+    records = {name: read_record(run.model_directory(name)) for name in names}
+    rows = [
+        [
+            name,
+            UNDEFINED if record.guarded_at is None else f"{record.guarded_at:,}",
+            "yes" if record.replaced else "no",
+        ]
+        for name, record in records.items()
+        if record.guarded_at is not None or record.replaced
+    ]
+    if not rows:
+        return None
+    header = ["model", "guarded at step", "has the plain student's flow"]
+    return Table(header, rows, note=_GUARD_NOTE)
 
 
 def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import pathlib
+import shutil
 
 from absl import flags
 
 from tfp_distill.data import FlowData, load, sources
+from tfp_distill.distillation import matching_steps
 from tfp_distill.evaluation import FeatureExtractor, evaluate_likelihood
 from tfp_distill.evaluation.results import write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
@@ -21,6 +24,7 @@ __all__ = ["RunDirectory", "define_run_flags", "open_run"]
 
 _RECIPE = "recipe.json"
 _WINNER = "winner.txt"
+_START = "start.keras"
 # What may differ from the recorded recipe, because no trained model depends on it.
 _FREE = (
     *("data_dir", "manual_dir", "students", "partitions", "workers"),
@@ -159,9 +163,16 @@ class RunDirectory:
                 f"`frechet_images` must be at most the {len(data.test):,} test images, "
                 f"got {self.recipe.frechet_images:,}."
             )
-        if not path or "teacher" in self.trained():
+        if self.recipe.student_path:
+            self._check_student_start()
+        taken_over = "teacher" in self.trained()
+        config = self.config("teacher")
+        if path:
+            config = (self.load_flow("teacher") if taken_over else load_flow(path)).config
+        if self.recipe.student_start == "copied":
+            matching_steps(Flow(self.config("student")), Flow(config))
+        if not path or taken_over:
             return
-        config = load_flow(path).config
         expected = {
             "event_shape": data.event_shape,
             "condition_dims": data.condition_dims,
@@ -173,6 +184,28 @@ class RunDirectory:
                     f"`teacher_path` must hold a flow with {name} {value} as the data, "
                     f"got {getattr(config, name)}."
                 )
+
+    def _check_student_start(self) -> None:
+        expected = self.config("student")
+        got = self.student_start().config
+        if type(got) is type(expected):
+            expected = dataclasses.replace(expected, seed=got.seed)
+        if got != expected:
+            raise ValueError(
+                f"`student_path` must hold a flow of the student's architecture, {expected}, "
+                f"got {got}."
+            )
+
+    def student_start(self) -> Flow:
+        """Loads the flow that every student starts from: what was kept of it, or its file."""
+        kept = self.path / _START
+        return load_flow(kept if kept.is_file() else self.recipe.student_path)
+
+    def keep_student_start(self) -> None:
+        """Copies the flow that every student starts from into the directory."""
+        if not (self.path / _START).is_file():
+            shutil.copyfile(self.recipe.student_path, self.path / f"{_START}.tmp")
+            os.replace(self.path / f"{_START}.tmp", self.path / _START)
 
     @functools.cached_property
     def feature_extractor(self) -> FeatureExtractor | None:

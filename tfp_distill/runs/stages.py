@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from tfp_distill.data import TrainingRows
 from tfp_distill.distillation import (
+    DataBalance,
     DistillationMonitor,
     FlowDistiller,
     LossWeightSchedule,
     SynthesizedLossGate,
     align_with_teacher,
+    copy_matching_steps,
 )
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import export_flow
@@ -28,6 +31,7 @@ from tfp_distill.runs.fitting import (
     statistics_of,
     training_rows,
 )
+from tfp_distill.runs.guard import Guard
 from tfp_distill.runs.partition_names import END_TO_END
 from tfp_distill.runs.partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
 from tfp_distill.runs.recipe import Recipe
@@ -66,6 +70,8 @@ def train_student(
 ) -> None:
     """Trains a student by a method; all but "student" need the teacher.
 
+    Where the method is guarded, the plain student is trained first, if it is not yet.
+
     Args:
       run: the run.
       method: how it learns.
@@ -77,26 +83,22 @@ def train_student(
     """
     recipe = run.recipe
     name = model_name(method, partition)
+    guard = _guard(run, method, partition)
     steps = recipe.training_steps("student")
-    student, rows = _new_flow(run, "student", name), _rows(run)
+    student, rows = _new_student(run, method, name), _rows(run)
     model: PartwiseModel = student
     callbacks, monitor = [], None
     if losses := recipe.losses(method):
         nll_weight, *weights = recipe.weights(method)
-        teacher = run.load_flow("teacher")
-        is_new = read_record(run.model_directory(name)).steps == 0
-        if is_new and recipe.starts_aligned(method):
-            rows, statistics = initial_rows(run.data), statistics_of(run.data)
-            align_with_teacher(student, teacher, *rows, **statistics)
         model = FlowDistiller(
             student=student,
-            teacher=teacher,
+            teacher=run.load_flow("teacher"),
             distillation_losses=losses,
             distillation_loss_weights=weights,
             student_loss_weight=nll_weight,
             seed=recipe.seed,
         )
-        callbacks = _distillation_callbacks(recipe, method, model, steps)
+        callbacks = _distillation_callbacks(run, method, model, steps)
         monitor = DistillationMonitor(
             *first_rows(run.data, "validation", _MONITOR_ROWS),
             batch_size=evaluation_batch_size(student),
@@ -114,7 +116,19 @@ def train_student(
         jit_compile=recipe.uses_xla,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
-    _fit(model, student, run, rows, name, steps, callbacks, monitor, until=until)
+    _fit(
+        model,
+        student,
+        run,
+        rows,
+        name,
+        steps,
+        callbacks=callbacks,
+        monitor=monitor,
+        keep_rows=recipe.guard and (method == "student" or guard is not None),
+        guard=guard,
+        until=until,
+    )
 
 
 def train_students(run: RunDirectory) -> None:
@@ -163,10 +177,9 @@ def _fit(
     rows: TrainingRows,
     name: str,
     steps: int,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    monitor: DistillationMonitor | None = None,
     *,
-    until: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **options: Any,
 ) -> None:
     if run.data.pixel_format:
         callbacks = [*callbacks, SampleGrid(run.model_directory(name) / "pictures")]
@@ -179,9 +192,8 @@ def _fit(
         steps=steps,
         report_steps=run.recipe.report_steps,
         callbacks=callbacks,
-        monitor=monitor,
-        until=until,
         label=run.label(name),
+        **options,
     )
 
 
@@ -194,6 +206,35 @@ def _rows(run: RunDirectory) -> TrainingRows:
 
 def _new_flow(run: RunDirectory, role: str, name: str) -> Flow:
     return Flow(run.config(role), seed=run.recipe.seed, name=name)
+
+
+def _new_student(run: RunDirectory, method: str, name: str) -> Flow:
+    """Returns a student as it starts; one whose training goes on gets its weights later."""
+    recipe, flow = run.recipe, _new_flow(run, "student", name)
+    if read_record(run.model_directory(name)).steps:
+        return flow
+    if recipe.student_path:
+        run.keep_student_start()
+        flow.set_weights(run.student_start().get_weights())
+        return flow
+    start, rows, statistics = recipe.start(method), initial_rows(run.data), statistics_of(run.data)
+    if start == "aligned":
+        align_with_teacher(flow, run.load_flow("teacher"), *rows, **statistics)
+    elif start == "copied":
+        copied = copy_matching_steps(flow, run.load_flow("teacher"), *rows, **statistics)
+        pairs = ", ".join(f"{step} from {teacher_step}" for step, teacher_step in copied)
+        print(f"{name}: starts with copies of steps of the teacher: {pairs}", flush=True)
+    return flow
+
+
+def _guard(run: RunDirectory, method: str, partition: str) -> Guard | None:
+    if not run.recipe.guards(method):
+        return None
+    plain = run.model_directory(model_name("student", partition))
+    if not read_record(plain).finished:
+        train_student(run, "student", partition)
+    name, steps = model_name(method, partition), run.recipe.training_steps("student")
+    return Guard(plain, read_record(plain), name=name, steps=steps)
 
 
 def _optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:
@@ -232,8 +273,11 @@ def _optimizer(
 
 
 def _distillation_callbacks(
-    recipe: Recipe, method: str, distiller: FlowDistiller, steps: int
+    run: RunDirectory, method: str, distiller: FlowDistiller, steps: int
 ) -> list[keras.callbacks.Callback]:
+    recipe = run.recipe
+    if method == "mixture":
+        return [_data_balance(run, distiller)]
     weights = distiller.initial_loss_weights
     names = [loss.name for loss in distiller.distillation_losses]
     gated = "synthesized_loss" if "synthesized_loss" in names else None
@@ -247,3 +291,16 @@ def _distillation_callbacks(
         return lambda step: weights[name] * max(0.0, 1 - step / end) * (step >= start)
 
     return [LossWeightSchedule({name: schedule(name) for name in names})]
+
+
+def _data_balance(run: RunDirectory, distiller: FlowDistiller) -> DataBalance:
+    x, condition = first_rows(run.data, "train", _MONITOR_ROWS)
+    held_out, held_out_condition = first_rows(run.data, "validation", _MONITOR_ROWS)
+    return DataBalance(
+        x,
+        held_out,
+        condition=condition,
+        held_out_condition=held_out_condition,
+        tolerance=run.recipe.mixture_tolerance,
+        batch_size=evaluation_batch_size(distiller.student),
+    )
