@@ -19,6 +19,7 @@ from tfp_distill.evaluation.frechet import FrechetDistance
 from tfp_distill.evaluation.likelihood import Likelihood
 from tfp_distill.evaluation.sample_quality import SampleQuality
 from tfp_distill.evaluation.speed import Speed
+from tfp_distill.evaluation.two_sample import TwoSampleTest
 
 __all__ = ["read_results_json", "write_results_json", "write_text"]
 
@@ -145,8 +146,14 @@ def _result(fields: dict[str, Any], values: Mapping[str, np.ndarray]) -> Result:
     samples = fields.pop("samples", None)
     if samples is not None:
         samples = SampleQuality(**_floats(samples, "largest_z"))
+    two_sample = fields.pop("two_sample", None)
     return Result(
-        likelihood=likelihood, speed=Speed(**speed), frechet=frechet, samples=samples, **fields
+        likelihood=likelihood,
+        speed=Speed(**speed),
+        frechet=frechet,
+        samples=samples,
+        two_sample=None if two_sample is None else TwoSampleTest(**two_sample),
+        **fields,
     )
 
 
