@@ -16,6 +16,7 @@ from tfp_distill.evaluation import (
     Result,
     SampleQuality,
     Speed,
+    TwoSampleTest,
     evaluate_flow,
     format_table,
     gap_closed,
@@ -122,7 +123,8 @@ def test_table_shows_the_worse_round_trip_and_samples_outside():
 
 def test_report_says_how_much_of_the_test_data_is_outside(tmp_path):
     quality = SampleQuality(1000, 0, 0.034, 0.002, 9.0)
-    results = [result("skd", 0.0, samples=quality), RESULTS[0]]
+    found = TwoSampleTest(0.61, 0.01, 500, 500)
+    results = [result("skd", 0.0, samples=quality, two_sample=found), RESULTS[0]]
     write_report(tmp_path / "report.html", results, title="t", settings={}, figures={})
     assert "of the test data it is 0.2 %" in (tmp_path / "report.html").read_text(encoding="utf-8")
     write_results_json(tmp_path / "results.json", results)

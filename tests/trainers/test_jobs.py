@@ -74,6 +74,7 @@ def test_the_table_and_the_results(job):
         assert f"{result.likelihood.mean:.3f}" in output
         assert result.likelihood.values.shape == (10_000,)
         assert result.samples.num_samples == 20_000
+        assert result.two_sample.auc > 0.6  # After four steps.
     assert "ahead of student" in output and "outside" in output
     assert settings["data"].startswith("embedded, 80,000 training, 10,000 validation")
     report = (run_dir / "report.html").read_text()

@@ -97,6 +97,38 @@ def test_formats_of_images_are_refused_for_rows(row_run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def _warnings(path, capsys, mean, scale):
+    """Samples a flow, nearly a Gaussian of these moments, of standard normal data."""
+    path.mkdir()
+    np.save(path / "rows.npy", np.random.RandomState(0).normal(size=(5000, 2)))
+    flow = Flow(ROWS)
+    flow.set_statistics(np.full(2, mean), np.full(2, scale))
+    (path / "run" / "student").mkdir(parents=True)
+    flow.save(path / "run" / "student" / "flow.keras")
+    Recipe(data=str(path / "rows.npy"), batch_size=64).write(path / "run" / "recipe.json")
+    run(sample, path / "run", f"--output={path / 'samples.npy'}")
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
+
+
+def test_rows_that_lie_as_the_data_do_need_no_warning(tmp_path, capsys):
+    assert _warnings(tmp_path / "a", capsys, 0.0, 1.0) == []
+
+
+def test_a_line_warns_of_rows_outside_the_data(tmp_path, capsys):
+    (line,) = _warnings(tmp_path / "a", capsys, 0.0, 10.0)
+    assert line.startswith("warning: of 1,000 samples of student ")
+    assert "% are outside the range of the training data in some column (of the test" in line
+    assert "standard deviations from its mean" in line and "finite" not in line
+
+
+def test_the_same_line_warns_of_rows_that_are_not_finite(tmp_path, capsys):
+    (line,) = _warnings(tmp_path / "a", capsys, 3e38, 1e38)
+    samples = np.load(tmp_path / "a" / "samples.npy")
+    number = np.count_nonzero(~np.isfinite(samples).all(axis=1))
+    assert 0 < number < 1000
+    assert f"student {number:,} are not finite and 100.0% are outside" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "dtype", "shape"),
     [

@@ -48,6 +48,7 @@ from tfp_distill.evaluation.sample_quality import DataRange, SampleQuality, samp
 from tfp_distill.evaluation.speed import Speed, measure_speed
 from tfp_distill.evaluation.table import format_table
 from tfp_distill.evaluation.text_table import Table
+from tfp_distill.evaluation.two_sample import TwoSampleTest, two_sample_auc
 from tfp_distill.pixels import bits_per_dim
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "SampleQuality",
     "Speed",
     "Table",
+    "TwoSampleTest",
     "ahead_of_student",
     "bits_per_dim",
     "check_comparable",
@@ -101,6 +103,7 @@ __all__ = [
     "sampled_images",
     "temperature_sweep",
     "training_table",
+    "two_sample_auc",
     "write_report",
     "write_results_json",
 ]

@@ -19,6 +19,7 @@ from tfp_distill.evaluation.likelihood import (
 )
 from tfp_distill.evaluation.sample_quality import SampleQuality
 from tfp_distill.evaluation.speed import Speed, measure_speed
+from tfp_distill.evaluation.two_sample import TwoSampleTest
 from tfp_distill.flows import Flow
 
 __all__ = ["Result", "evaluate_flow"]
@@ -45,6 +46,7 @@ class Result:
       latent_round_trip_error: largest error of `to_latent(to_data(z))` for z that are drawn as the
         base; None where it was not measured.
       samples: the samples of a flow of rows beside its data; None where they were not compared.
+      two_sample: how well a classifier tells samples from test rows; None where none was trained.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Result:
     frechet: Mapping[str, FrechetDistance] = dataclasses.field(default_factory=dict)
     latent_round_trip_error: float | None = None
     samples: SampleQuality | None = None
+    two_sample: TwoSampleTest | None = None
 
     @property
     def worst_round_trip_error(self) -> float:
@@ -80,6 +83,7 @@ def evaluate_flow(
     skipped_steps: int = 0,
     frechet: Mapping[str, FrechetDistance] | None = None,
     samples: SampleQuality | None = None,
+    two_sample: TwoSampleTest | None = None,
     draws: int = 1,
     batch_size: int | None = None,
     speed_batch_size: int = 1000,
@@ -96,6 +100,7 @@ def evaluate_flow(
       skipped_steps: number of steps that were skipped.
       frechet: distances that were measured, by name.
       samples: how the flow's samples look beside its data, see `sample_quality`.
+      two_sample: how well a classifier tells them from the data, see `two_sample_auc`.
       draws: number of draws of the noise of uint8 images.
       batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
       speed_batch_size: number of rows of the timed batch.
@@ -129,6 +134,7 @@ def evaluate_flow(
             flow, latents, conditions, batch_size=batch_size
         ),
         samples=samples,
+        two_sample=two_sample,
     )
 
 

@@ -13,8 +13,8 @@ from tfp_distill.evaluation import (
     FrechetDistance,
     LearningCurve,
     Result,
-    SampleQuality,
     Table,
+    TwoSampleTest,
     evaluate_flow,
     format_table,
     frechet_distance,
@@ -35,6 +35,7 @@ from tfp_distill.evaluation import (
     sampled_images,
     temperature_sweep,
     training_table,
+    two_sample_auc,
     write_report,
     write_results_json,
 )
@@ -56,6 +57,7 @@ _GUARD_NOTE = (
     "one that was still behind at its end has the plain student's flow."
 )
 _SAMPLES_OF_ROWS = 20_000
+_TESTED_ROWS, _FEWEST_TESTED_ROWS = 10_000, 100
 _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
 _SPEED_BATCH_OF_IMAGES = 64
 
@@ -72,7 +74,8 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
     data, recipe = run.data, run.recipe
     names = outcome.names if outcome else run.trained()
     flows = {name: run.load_flow(name) for name in names}
-    samples, quality = _sample_rows(run, flows)
+    samples = {} if data.pixel_format else _sample_rows(run, flows)
+    data_range = None if data.pixel_format else DataRange.of_rows(data.train)
     results, curves, histories = [], {}, {}
     for name, flow in flows.items():
         print(f"{name}: is evaluated", flush=True)
@@ -84,7 +87,8 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
                 data.test,
                 data.test_condition,
                 frechet=_frechet_distances(run, flow),
-                samples=quality.get(name),
+                samples=data_range and sample_quality(samples[name], data_range, data.test),
+                two_sample=_two_sample_test(run, samples[name]) if samples else None,
                 training_steps=record.steps,
                 training_seconds=record.seconds,
                 skipped_steps=record.skipped_steps,
@@ -222,18 +226,8 @@ def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistan
     }
 
 
-def _sample_rows(
-    run: RunDirectory, flows: Mapping[str, Flow]
-) -> tuple[dict[str, np.ndarray], dict[str, SampleQuality]]:
-    """Returns samples of flows of rows, and how they look beside the data; nothing of images."""
-    data = run.data
-    if data.pixel_format:
-        return {}, {}
-    data_range = DataRange.of_rows(data.train)
-    samples = {name: _samples(flow, data.test_condition) for name, flow in flows.items()}
-    return samples, {
-        name: sample_quality(rows, data_range, data.test) for name, rows in samples.items()
-    }
+def _sample_rows(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, np.ndarray]:
+    return {name: _samples(flow, run.data.test_condition) for name, flow in flows.items()}
 
 
 def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
@@ -241,6 +235,16 @@ def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
         return flow.sample(_SAMPLES_OF_ROWS, seed=0).numpy()
     condition = condition[:_SAMPLES_OF_ROWS]
     return flow.sample(len(condition), condition, seed=0).numpy()
+
+
+def _two_sample_test(run: RunDirectory, samples: np.ndarray) -> TwoSampleTest | None:
+    """Tells samples from test rows, with their conditions if any; None if rows are few."""
+    if len(run.data.test) < _FEWEST_TESTED_ROWS:
+        return None
+    sets = [run.data.test[:_TESTED_ROWS], samples[:_TESTED_ROWS]]
+    if (condition := run.data.test_condition) is not None:
+        sets = [np.concatenate([rows, condition[: len(rows)]], axis=1) for rows in sets]
+    return two_sample_auc(*sets, seed=run.recipe.seed)
 
 
 def _draw_rows(run: RunDirectory, samples: Mapping[str, np.ndarray]) -> dict[str, Figure]:
