@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.runs.recipe import Recipe
 
-__all__ = ["Candidate", "candidates_of", "num_parameters"]
+__all__ = ["Candidate", "candidates_of"]
 
-# Of Glow steps with other couplings than maf's and iaf's.
 _KINDS = {
     "affine": ("glow", "affine"),
     "additive": ("glow", "additive"),
@@ -26,8 +25,6 @@ _OF_ROWS = (
     *("spline_2x16", "spline_3x24", "spline_3x32", "spline_4x48", "spline_5x64"),
     *("affine_3x32", "affine_5x64"),
 )
-# What a candidate should save at least, or it is not worth its loss.
-_LARGEST_SHARE = 0.5
 
 
 class Candidate(NamedTuple):
@@ -45,27 +42,18 @@ class Candidate(NamedTuple):
     width: int
 
     @classmethod
-    def parse(cls, name: str) -> Candidate:
-        """Returns what a name says.
-
-        Raises:
-          ValueError: if it is not the name of a candidate.
-        """
+    def parse(cls, name: str) -> Candidate | None:
+        """Returns what a name says; None if it is not the name of a candidate."""
         found = re.fullmatch(_PATTERN, name)
-        if found is None:
-            raise ValueError(
-                "`candidates` must be names such as spline_3x32, a kind out of "
-                f"{', '.join(_KINDS)}, a depth and a width, got {name!r}."
-            )
-        return cls(found["kind"], int(found["depth"]), int(found["width"]))
+        return found and cls(found["kind"], int(found["depth"]), int(found["width"]))
 
     @property
     def name(self) -> str:
-        """The name, which is also that of the directory of its plain student."""
+        """The name, which is also that of the folder of its students."""
         return f"{self.kind}_{self.depth}x{self.width}"
 
     def of(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe with this architecture for its student."""
+        """Returns the recipe with this architecture for its student, and a plain one to train."""
         architecture, coupling = _KINDS[self.kind]
         return dataclasses.replace(
             recipe,
@@ -73,29 +61,31 @@ class Candidate(NamedTuple):
             student_coupling=coupling,
             student_depth=self.depth,
             student_width=self.width,
+            students=("student", *recipe.race_methods),
         )
 
 
 def candidates_of(recipe: Recipe, *, images: bool) -> tuple[Candidate, ...]:
     """Returns the candidates that a recipe names, or the default ones.
 
-    For images those are Glows of a half and a quarter of the teacher's depth and width.
+    Of images those are Glows of a half and a quarter of the teacher's depth and width.
+
+    Raises:
+      ValueError: if a name is not that of a candidate.
     """
-    names = recipe.candidates or _OF_ROWS
+    names: Sequence[str] = recipe.candidates or _OF_ROWS
     if images and not recipe.candidates:
         depths, widths = (
             sorted({max(1, size // 4), max(1, size // 2)})
             for size in (recipe.teacher_depth, recipe.teacher_width)
         )
-        names = [f"affine_{depth}x{width}" for depth in depths for width in widths]
-    return tuple(dict.fromkeys(map(Candidate.parse, names)))
-
-
-def num_parameters(config: FlowConfig) -> int:
-    """Returns the number of trainable parameters of an architecture."""
-    return Flow(config).count_params()
-
-
-def is_worth_racing(parameters: int, of_teacher: int) -> bool:
-    """Returns whether a default candidate is small enough beside its teacher."""
-    return parameters <= _LARGEST_SHARE * of_teacher
+        coupling = recipe.coupling("teacher", images=True)
+        names = [f"{coupling}_{depth}x{width}" for depth in depths for width in widths]
+    found = {name: Candidate.parse(name) for name in names}
+    for name, candidate in found.items():
+        if candidate is None:
+            raise ValueError(
+                "`candidates` must be names such as spline_3x32: a kind out of "
+                f"{', '.join(_KINDS)}, a depth and a width; got {name!r}."
+            )
+    return tuple(candidate for candidate in found.values() if candidate)

@@ -9,12 +9,15 @@ from matplotlib.figure import Figure
 
 from tfp_distill.data import FlowData
 from tfp_distill.evaluation import (
+    DataRange,
     FrechetDistance,
     LearningCurve,
     Result,
+    SampleQuality,
     evaluate_flow,
     format_table,
     frechet_distance,
+    fronts,
     image_statistics,
     interpolated_images,
     interpolations,
@@ -27,6 +30,7 @@ from tfp_distill.evaluation import (
     reconstructions,
     reference_statistics,
     sample_grid,
+    sample_quality,
     sampled_images,
     temperature_sweep,
     training_table,
@@ -38,24 +42,30 @@ from tfp_distill.runs.data_tables import columns_table
 from tfp_distill.runs.fitting import read_record
 from tfp_distill.runs.partition_names import END_TO_END
 from tfp_distill.runs.partitions import part_history
+from tfp_distill.runs.race import Outcome
+from tfp_distill.runs.race_report import race_summary, race_table
 from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["evaluate", "show_data"]
 
-_PLOTTED_SAMPLES = 20_000
+_SAMPLES_OF_ROWS = 20_000
 _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
 _SPEED_BATCH_OF_IMAGES = 64
 
 
-def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
-    """Evaluates all trained models on test data, writes the report and returns the results.
+def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None) -> list[Result]:
+    """Evaluates trained models on test data, writes the report and returns the results.
 
     Args:
       run: the run.
       command: what was typed, for the report.
+      outcome: the end of a race, to report first, of its models only; by default all models are
+        evaluated.
     """
     data, recipe = run.data, run.recipe
-    flows = {name: run.load_flow(name) for name in run.trained()}
+    names = outcome.names if outcome else run.trained()
+    flows = {name: run.load_flow(name) for name in names}
+    samples, quality = _sample_rows(run, flows)
     results, curves, histories = [], {}, {}
     for name, flow in flows.items():
         print(f"{name}: is evaluated", flush=True)
@@ -67,6 +77,7 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
                 data.test,
                 data.test_condition,
                 frechet=_frechet_distances(run, flow),
+                samples=quality.get(name),
                 training_steps=record.steps,
                 training_seconds=record.seconds,
                 skipped_steps=record.skipped_steps,
@@ -82,15 +93,20 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
     settings = _settings(run, command)
     figures = {"Learning curves on validation data": learning_curves(curves)}
     tables = {"The columns of the training rows": columns_table(data)} if data.look else {}
-    shown = []
+    shown, conclusions = [], []
+    if outcome:
+        shown, conclusions = [race_table(results, outcome)], race_summary(results, outcome, run)
+        tables = {"The race": shown[0]} | tables
+        raced = [r for r in results if r.name not in outcome.few_rows]
+        figures = {"What a parameter and a millisecond buy": fronts(raced)} | figures
     if any(history.num_parts > 1 for history in histories.values()):
         unit, test = _part_figures(results)
         histories = {_training(name): history for name, history in histories.items()}
-        shown = [training_table(histories, test, unit=unit), phase_table(histories, unit=unit)]
-        names = ("In parts, beside end to end", "Phases and parts")
-        tables = dict(zip(names, shown, strict=True)) | tables
+        shown += [training_table(histories, test, unit=unit), phase_table(histories, unit=unit)]
+        headings = ("In parts, beside end to end", "Phases and parts")
+        tables = dict(zip(headings, shown[-2:], strict=True)) | tables
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
-    figures |= (_draw_images if data.pixel_format else _draw_rows)(run, flows)
+    figures |= _draw_images(run, flows) if data.pixel_format else _draw_rows(run, samples)
     write_results_json(run.path / "results.json", results, settings=settings)
     write_report(
         run.path / "report.html",
@@ -100,7 +116,8 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
         figures=figures,
         tables=tables,
     )
-    print("\n\n".join([format_table(results), *map(str, shown)]), flush=True)
+    text = [format_table(results), *map(str, shown), "\n".join(conclusions)]
+    print("\n\n".join(part for part in text if part), flush=True)
     return results
 
 
@@ -177,21 +194,33 @@ def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistan
     }
 
 
-def _draw_rows(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure]:
+def _sample_rows(
+    run: RunDirectory, flows: Mapping[str, Flow]
+) -> tuple[dict[str, np.ndarray], dict[str, SampleQuality]]:
+    """Returns samples of flows of rows, and how they look beside the data; nothing of images."""
     data = run.data
+    if data.pixel_format:
+        return {}, {}
+    data_range = DataRange.of_rows(data.train)
     samples = {name: _samples(flow, data.test_condition) for name, flow in flows.items()}
-    names = data.feature_names
-    return {
-        "Marginals": marginals(data.test, samples, feature_names=names),
-        "Pairs of dimensions": pairwise(data.test, samples, feature_names=names),
+    return samples, {
+        name: sample_quality(rows, data_range, data.test) for name, rows in samples.items()
     }
 
 
 def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
     if condition is None:
-        return flow.sample(_PLOTTED_SAMPLES).numpy()
-    condition = condition[:_PLOTTED_SAMPLES]
+        return flow.sample(_SAMPLES_OF_ROWS).numpy()
+    condition = condition[:_SAMPLES_OF_ROWS]
     return flow.sample(len(condition), condition).numpy()
+
+
+def _draw_rows(run: RunDirectory, samples: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    test, names = run.data.test, run.data.feature_names
+    return {
+        "Marginals": marginals(test, samples, feature_names=names),
+        "Pairs of dimensions": pairwise(test, samples, feature_names=names),
+    }
 
 
 def _draw_images(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure]:

@@ -9,8 +9,10 @@ import pathlib
 from absl import flags
 
 from tfp_distill.data import FlowData, load, sources
-from tfp_distill.evaluation import FeatureExtractor
+from tfp_distill.evaluation import FeatureExtractor, evaluate_likelihood
+from tfp_distill.evaluation.results import write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
+from tfp_distill.runs.candidates import Candidate
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.recipe import Recipe, define_recipe_flags, recipe_from_flags
@@ -18,9 +20,11 @@ from tfp_distill.runs.recipe import Recipe, define_recipe_flags, recipe_from_fla
 __all__ = ["RunDirectory", "define_run_flags", "open_run"]
 
 _RECIPE = "recipe.json"
+_WINNER = "winner.txt"
 # What may differ from the recorded recipe, because no trained model depends on it.
 _FREE = (
-    *("data_dir", "manual_dir", "students", "partitions"),
+    *("data_dir", "manual_dir", "students", "partitions", "workers"),
+    *("within", "max_parameters", "max_ms", "candidates", "race_methods", "few_rows"),
     *("evaluation_draws", "feature_extractor", "frechet_images"),
 )
 
@@ -32,15 +36,19 @@ class RunDirectory:
     Attributes:
       path: the directory.
       recipe: what is done in it.
+      parent: the run whose data and teacher this one shares, if it is a folder of it.
     """
 
     path: pathlib.Path
     recipe: Recipe
+    parent: RunDirectory | None = None
 
     @functools.cached_property
     def data(self) -> FlowData:
         """The recipe's data, loaded once."""
         recipe = self.recipe
+        if self.parent and self.parent.recipe.train_rows == recipe.train_rows:
+            return self.parent.data
         data = self._load_data()
         if recipe.batch_size > len(data.train):
             raise ValueError(
@@ -100,13 +108,38 @@ class RunDirectory:
             )
         return tuple(found)
 
+    def within(self, folder: str, recipe: Recipe) -> RunDirectory:
+        """Returns the run in a folder of this one: the same teacher, other students."""
+        return RunDirectory(self.path / folder, recipe, parent=self)
+
     def model_directory(self, name: str) -> pathlib.Path:
         """Where a model of a name ("teacher", or that of a student) is kept."""
         return self.path / name
 
+    def label(self, name: str) -> str:
+        """What lines of progress call a model."""
+        return f"{self.path.name}/{name}" if self.parent else name
+
+    def winner(self) -> str | None:
+        """Returns the name of the model that won the last race in this directory, if any."""
+        path = self.path / _WINNER
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+    def set_winner(self, name: str) -> None:
+        """Keeps the name of the model that won a race."""
+        write_text(self.path / _WINNER, name + "\n")
+
     def trained(self) -> tuple[str, ...]:
-        """Names of the models that can be used, the teacher first."""
-        return sorted_names(self.path)
+        """Names of the models that can be used, the teacher first, those in folders last."""
+        folders = [path.name for path in self.path.glob("*/") if _is_folder(path.name)]
+        inner = (f"{f}/{name}" for f in sorted(folders) for name in sorted_names(self.path / f))
+        return (*sorted_names(self.path), *inner)
+
+    def validation_nll(self, name: str) -> float:
+        """Returns the nll of a trained model on validation data, in nats per example."""
+        data = self.data
+        flow = self.load_flow(name)
+        return -evaluate_likelihood(flow, data.validation, data.validation_condition).mean
 
     def check_inputs(self) -> None:
         """Checks what the recipe names: the data, and the teacher if it was not taken over yet.
@@ -177,6 +210,8 @@ class RunDirectory:
         Raises:
           ValueError: if there is none of that name.
         """
+        if name == "teacher" and self.parent:
+            return self.parent.load_flow(name)
         if name not in self.trained():
             raise ValueError(
                 f"`model` must be one of the trained {', '.join(self.trained()) or '(none)'} in "
@@ -219,6 +254,11 @@ def open_run(flag_values: flags.FlagValues) -> RunDirectory:
                 "another recipe needs another `run_dir`."
             )
     return RunDirectory(path, recipe)
+
+
+def _is_folder(name: str) -> bool:
+    """Returns whether a folder of a run holds students: of a candidate, or of few rows."""
+    return Candidate.parse(name) is not None or name.startswith("rows_")
 
 
 def _sizes(record: DataRecord) -> str:

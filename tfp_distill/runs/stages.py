@@ -60,13 +60,16 @@ def train_teacher(run: RunDirectory) -> None:
     _fit(flow, flow, run, _rows(run), "teacher", steps)
 
 
-def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -> None:
+def train_student(
+    run: RunDirectory, method: str, partition: str = END_TO_END, *, until: int | None = None
+) -> None:
     """Trains a student by a method; all but "student" need the teacher.
 
     Args:
       run: the run.
       method: how it learns.
       partition: name of the partition that it is trained in.
+      until: the step at which the training pauses; by default it ends.
 
     Raises:
       ValueError: if the teacher has not been trained, or the student cannot be divided so.
@@ -109,7 +112,7 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
         jit_compile=recipe.jit_compile,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
-    _fit(model, student, run, rows, name, steps, callbacks, monitor)
+    _fit(model, student, run, rows, name, steps, callbacks, monitor, until=until)
 
 
 def train_students(run: RunDirectory) -> None:
@@ -120,11 +123,13 @@ def train_students(run: RunDirectory) -> None:
 
 
 def best_student(run: RunDirectory) -> str:
-    """Returns the name of the student with the lowest nll on validation data.
+    """Returns the name of the student that won the race, or has the lowest validation nll.
 
     Raises:
       ValueError: if no student has been trained.
     """
+    if winner := run.winner():
+        return winner
     names = [name for name in run.trained() if name != "teacher"]
     if not names:
         raise ValueError(f"`run_dir` must hold a trained student, got none in {str(run.path)!r}.")
@@ -158,6 +163,8 @@ def _fit(
     steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: DistillationMonitor | None = None,
+    *,
+    until: int | None = None,
 ) -> None:
     if run.data.pixel_format:
         callbacks = [*callbacks, SampleGrid(run.model_directory(name) / "pictures")]
@@ -171,6 +178,8 @@ def _fit(
         report_steps=run.recipe.report_steps,
         callbacks=callbacks,
         monitor=monitor,
+        until=until,
+        label=run.label(name),
     )
 
 
