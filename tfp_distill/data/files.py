@@ -122,7 +122,8 @@ def load_file(path: pathlib.Path, options: TableOptions) -> Parts:
             found[_MAX_NAMED:] = [f"and {len(found) - _MAX_NAMED:,} more columns"]
         raise ValueError(
             "`source` must have finite numbers, and columns that vary, each in its own way, got "
-            f"{path}: {'; '.join(found)}. `drop_columns` leaves columns out."
+            f"{path}: {'; '.join(found)}. `drop_columns` leaves columns out, and `drop_missing` rows "
+            "with missing values."
         )
     # As large as float32, they were found to be finite.
     parts = [np.ascontiguousarray(part, np.float32) for part in parts]
@@ -186,8 +187,8 @@ def _split(
         parts = [None if part is None else next(kept) for part in parts]
     else:
         for i in np.flatnonzero(bad):
-            text = f"is missing or not finite in {bad[i]} of {num_rows} rows, which `drop_missing` "
-            problems.setdefault(names[i], text + "leaves out")
+            text = f"is missing or not finite in {bad[i]:,} of {num_rows:,} rows"
+            problems.setdefault(names[i], text)
     drawn = draw_missing(
         parts,
         (options.validation_fraction, options.test_fraction),

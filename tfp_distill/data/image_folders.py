@@ -96,12 +96,13 @@ def read_headers(paths: list[pathlib.Path], image_size: int | None) -> int:
     Raises:
       ValueError: If a file is not a PNG or JPEG file, or two differ in size without `image_size`.
     """
-    first, channels, num_bytes = None, set(), 0
+    first, channels, num_pixels, num_bytes = None, set(), 0, 0
     for path in paths:
         header = read_header(path)
         _check_pixels(path, header)
         first = first or header
         channels.add(header.channels)
+        num_pixels += header.height * header.width
         num_bytes += path.stat().st_size
         if image_size is None and header[:2] != first[:2]:
             raise ValueError(
@@ -110,12 +111,10 @@ def read_headers(paths: list[pathlib.Path], image_size: int | None) -> int:
                 f"{header.height}x{header.width}."
             )
     number = channels.pop() if len(channels) == 1 else 3
-    height, width = (image_size, image_size) if image_size else first[:2]
-    needed, allowed = len(paths) * height * width * number, allowed_bytes(num_bytes)
-    if needed > allowed:
+    if num_pixels * number > allowed_bytes(num_bytes):
         raise ValueError(
-            f"`source` must hold files that unpack to at most {allowed:,} bytes, got {needed:,} in "
-            f"the {num_bytes:,} of {paths[0]} and others; `image_size` makes them smaller."
+            f"`source` must hold files that unpack to at most {allowed_bytes(num_bytes):,} bytes, "
+            f"got {num_pixels * number:,} in the {num_bytes:,} of {paths[0]} and others."
         )
     return number
 

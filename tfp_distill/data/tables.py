@@ -22,7 +22,7 @@ __all__ = [
 SUFFIXES = (*numpy_files.SUFFIXES, ".parquet", *text_tables.SUFFIXES)
 
 _PART_NAMES = ("train", "validation", "test")
-_MAX_COLUMNS = 10_000
+_MAX_COLUMNS = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

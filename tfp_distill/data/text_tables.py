@@ -99,6 +99,8 @@ def read_columns(path: pathlib.Path, places: Sequence[int]) -> Columns:
                 if problem:
                     problems.setdefault(i, problem)
             blocks.append(block)
+            if problems:
+                break  # The file is refused, and texts take long to read.
     return Columns(np.concatenate(blocks), problems)
 
 
@@ -141,8 +143,7 @@ def _find_layout(path: pathlib.Path) -> _Layout:
     with open_text(path) as file:
         head = file.read(_HEAD)
     lines = list(io.StringIO(head, newline=""))
-    if len(head) == _HEAD and len(lines) > 1:
-        lines.pop()  # It may be cut.
+    cut = [lines.pop()] if len(head) == _HEAD and len(lines) > 1 else []
     if "\0" in head:
         raise ValueError("it holds bytes that are no text")
     header_lines = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
@@ -157,6 +158,12 @@ def _find_layout(path: pathlib.Path) -> _Layout:
         raise ValueError("it must start with a line of column names, got numbers in its first line")
     if len(fields) > 1 and not fields[-1] and _ends_are_empty(sample[consumed:], separator, fields):
         fields.pop()  # Lines end with a separator.
+    # pandas would make a column of each value first, a million for a line of as many commas.
+    for values, _ in _split([*sample[consumed:], *cut], separator):
+        if len(values) > len(fields) + 1:
+            raise ValueError(
+                f"a line has {len(values):,} values, and the header has {len(fields)} names"
+            )
     names = [name or f"Unnamed: {place}" for place, name in enumerate(fields)]
     return _Layout(separator, names, header_lines + consumed)
 
