@@ -43,7 +43,9 @@ def main(argv: list[str]) -> None:
     for name, losses in LOSSES.items():
         model = tfp_distill.Flow.from_preset(f"power_{_ARCHITECTURE.value}_student")
         if losses:
-            model = tfp_distill.FlowDistiller(model, teacher, losses)
+            model = tfp_distill.FlowDistiller(
+                student=model, teacher=teacher, distillation_losses=losses
+            )
         model.compile("adam", steps_per_execution=STEPS_PER_TURN)
         model.fit(batches, steps_per_epoch=STEPS_PER_TURN, verbose=0)
         models[name] = model

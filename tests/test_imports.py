@@ -11,16 +11,17 @@ import pytest
 import source_tree
 
 _MODELS = ("bijectors", "networks", "training", "flows")
-_BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", "pixels")
+_BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", "pixels", "compiling")
 _LIBRARY = (*_BELOW_RUNS, "runs")
 # What each layer may import besides itself.
 _BELOW = {
     "bijectors": (),
     "networks": (),
-    "training": ("bijectors", "networks"),
-    "flows": ("bijectors", "networks", "training", "pixels"),
+    "compiling": (),
+    "training": ("bijectors", "networks", "compiling"),
+    "flows": ("bijectors", "networks", "training", "pixels", "compiling"),
     "distillation": _MODELS,
-    "evaluation": (*_MODELS, "pixels"),
+    "evaluation": (*_MODELS, "pixels", "compiling"),
     "export": (*_MODELS, "pixels"),
     "data": ("pixels",),
     "pixels": (),

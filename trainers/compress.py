@@ -1,10 +1,12 @@
-"""The whole job: train a teacher and its students, evaluate, report and export.
+"""Finds a small flow for data and a teacher: trains, races or distills, evaluates, exports.
 
-    tfp-distill --run_dir=runs/first
+    tfp-distill --run_dir=runs/first --within=0.1
     python -m trainers.compress --flagfile=flags/power_glow.flags --run_dir=runs/power_glow
 
-The first run of a directory records the recipe. A rerun continues where the last one stopped and
-does again only what is missing.
+Candidates are raced, and the smallest flow within the tolerance of the teacher is exported; or,
+with --students, students of one architecture are compared. Without --teacher_path a teacher is
+trained first. The first run of a directory records the recipe. A rerun continues where the last one
+stopped and does again only what is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import sys
 
 from absl import flags
 
-from tfp_distill.runs.reporting import evaluate
+from tfp_distill.runs.race import check_race, race
+from tfp_distill.runs.reporting import evaluate, show_data
 from tfp_distill.runs.run_directory import define_run_flags, open_run
 from tfp_distill.runs.stages import best_student, export, train_students, train_teacher
 
@@ -28,9 +31,18 @@ def main(flag_values: flags.FlagValues) -> None:
     with usage_errors():
         run_directory = open_run(flag_values)
         run_directory.check_inputs()
-    train_teacher(run_directory)
-    train_students(run_directory)
-    evaluate(run_directory, command=shlex.join(sys.argv))
+        is_race = not run_directory.recipe.students
+        if is_race:
+            check_race(run_directory)
+    show_data(run_directory)
+    outcome = None
+    if is_race:
+        outcome = race(run_directory)
+        run_directory.set_winner(outcome.chosen.name)
+    else:
+        train_teacher(run_directory)
+        train_students(run_directory)
+    evaluate(run_directory, command=shlex.join(sys.argv), outcome=outcome)
     export(run_directory, best_student(run_directory))
     print(f"report: {run_directory.path / 'report.html'}")
 

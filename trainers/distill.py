@@ -8,6 +8,7 @@ from __future__ import annotations
 from absl import flags
 
 from tfp_distill.runs.recipe import METHODS
+from tfp_distill.runs.reporting import show_data
 from tfp_distill.runs.run_directory import define_run_flags, open_run
 from tfp_distill.runs.stages import train_student
 
@@ -24,6 +25,7 @@ def main(flag_values: flags.FlagValues) -> None:
         run_directory.load_flow("teacher")
         method = flag_values["method"].value
         run_directory.recipe.check_method(method)
+    show_data(run_directory)
     train_student(run_directory, method)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import sys
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import tensorflow as tf
 from absl import flags
 
 from tfp_distill.data import FlowData
-from tfp_distill.evaluation import mosaic, sampled_images
+from tfp_distill.evaluation import DataRange, mosaic, sample_quality, sampled_images
 from tfp_distill.flows import Flow
 from tfp_distill.runs.run_directory import define_run_flags, open_run
 from tfp_distill.runs.stages import best_student
@@ -26,6 +27,7 @@ __all__ = ["main"]
 
 _ROW_SUFFIXES = (".csv", ".npy", ".parquet")
 _IMAGE_SUFFIXES = (".npz", ".png")
+_TOLERATED_OUTSIDE = 0.01
 
 
 def main(flag_values: flags.FlagValues) -> None:
@@ -49,7 +51,9 @@ def main(flag_values: flags.FlagValues) -> None:
     if flow.config.pixel_format:
         _write_images(output, np.concatenate(list(batches)))
     else:
-        _write_rows(output, _sample_rows(flow, data, number, temperature, seed), data)
+        samples = _sample_rows(flow, data, number, temperature, seed)
+        _write_rows(output, samples, data)
+        _warn(name, samples, data)
     print(f"{number:,} samples of {name}: {output}")
 
 
@@ -104,6 +108,24 @@ def _write_rows(output: pathlib.Path, samples: np.ndarray, data: FlowData) -> No
         table.to_csv(output, index=False)
     else:
         table.to_parquet(output)
+
+
+def _warn(name: str, samples: np.ndarray, data: FlowData) -> None:
+    """Prints a line if samples are not finite, or more of them out of range than of the data."""
+    quality = sample_quality(samples, DataRange.of_rows(data.train), data.test)
+    texts = []
+    if quality.num_non_finite:
+        texts.append(f"{quality.num_non_finite:,} are not finite")
+    if quality.outside > quality.held_out_outside + _TOLERATED_OUTSIDE:
+        texts.append(
+            f"{quality.outside:.1%} are outside the range of the training data in some column "
+            f"(of the test data {quality.held_out_outside:.1%}), up to {quality.largest_z:.3g} "
+            "standard deviations from its mean"
+        )
+    if texts:
+        print(
+            f"warning: of {len(samples):,} samples of {name} {' and '.join(texts)}", file=sys.stderr
+        )
 
 
 def _write_images(output: pathlib.Path, images: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from absl import flags
 
+from tfp_distill.runs.reporting import show_data
 from tfp_distill.runs.run_directory import define_run_flags, open_run
 from tfp_distill.runs.stages import train_student, train_teacher
 
@@ -20,6 +21,7 @@ def main(flag_values: flags.FlagValues) -> None:
     with usage_errors():
         run_directory = open_run(flag_values)
         run_directory.check_inputs()
+    show_data(run_directory)
     if flag_values["model"].value == "teacher":
         train_teacher(run_directory)
     else:

@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from tfp_distill.runs.reporting import evaluate
+from tfp_distill.runs.reporting import evaluate, show_data
 from tfp_distill.runs.run_directory import define_run_flags, open_run
 from tfp_distill.runs.stages import best_student, export, train_students, train_teacher
 
@@ -28,6 +28,7 @@ def main(flag_values: flags.FlagValues) -> None:
     with usage_errors():
         run_directory = open_run(flag_values)
         run_directory.check_inputs()
+    show_data(run_directory)
     recipe = run_directory.recipe
     if any(recipe.losses(method) for method in recipe.students):
         train_teacher(run_directory)

@@ -38,7 +38,9 @@ def test_embedded():
 
 
 def test_embedded_is_the_same_every_time_and_for_every_seed():
-    for part, again in zip(parts(load("embedded")), parts(load("embedded", seed=1)), strict=True):
+    for part, again in zip(
+        parts(load("embedded")), parts(load("embedded", split_seed=1)), strict=True
+    ):
         np.testing.assert_array_equal(part, again)
 
 
@@ -140,8 +142,27 @@ def test_a_constant_channel_still_has_a_scale(tmp_path):
 @pytest.mark.parametrize(
     ("source", "arguments", "message"),
     [
-        ("digits", {"condition_columns": ["a"]}, "`condition_columns` must be empty for images"),
+        (
+            "digits",
+            {"condition_columns": ["a"]},
+            "`condition_columns` must be empty where `source` hold",
+        ),
         ("digits", {"num_bits": 9}, "`num_bits` must be an integer from 1 to 8, got 9"),
+        (
+            "digits",
+            {"split": "by_order"},
+            "`split` must be random where `source` holds images, got",
+        ),
+        (
+            "embedded",
+            {"columns": ["a"]},
+            "`columns` must be empty where `source` is 'embedded', got",
+        ),
+        (
+            "embedded",
+            {"test_data": "a.csv"},
+            "`test_data` must be None where `source` is 'embedded",
+        ),
         ("embedded", {"num_bits": 8}, "`num_bits` must be None where `source` is no image, got 8"),
         ("embedded", {"padding": 1}, "`padding` must be 0 where `source` is no image, got 1"),
         ("embedded", {"image_size": 8}, "`image_size` must be None where `source` is no image"),

@@ -23,7 +23,11 @@ def _distiller(learning_rate=1e-2, **compile_options):
     student = make_flow("glow", num_steps=1, seed=1)
     teacher = make_flow("glow", num_steps=1, seed=2)
     distiller = FlowDistiller(
-        student, teacher, [LatentLoss(), SynthesizedLoss()], [0.25, 0.5], seed=3
+        student=student,
+        teacher=teacher,
+        distillation_losses=[LatentLoss(), SynthesizedLoss()],
+        distillation_loss_weights=[0.25, 0.5],
+        seed=3,
     )
     options = {"run_eagerly": True, **compile_options}
     distiller.compile(keras.optimizers.SGD(learning_rate, clipnorm=1.0), **options)
@@ -192,7 +196,9 @@ def test_the_figures_of_the_monitor(condition):
     dims = 0 if condition is None else 2
     student = make_flow("maf", num_steps=1, seed=1, condition_dims=dims)
     teacher = make_flow("glow", num_steps=1, seed=2, condition_dims=dims)
-    distiller = FlowDistiller(student, teacher, [LatentLoss()], seed=5)
+    distiller = FlowDistiller(
+        student=student, teacher=teacher, distillation_losses=[LatentLoss()], seed=5
+    )
     x = data(11, seed=9)
     monitor = DistillationMonitor(x, condition, batch_size=4)
     monitor.set_model(distiller)

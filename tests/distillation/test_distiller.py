@@ -48,65 +48,106 @@ def conditional():
     return make_flow("glow", num_steps=1, seed=3, condition_dims=2)
 
 
+def test_student_and_teacher_cannot_be_confused(glow, maf):
+    with pytest.raises(TypeError, match="by name, because Keras's own Distiller takes the teacher"):
+        FlowDistiller(glow, maf, distillation_losses=[LatentLoss()])
+
+
 ILLEGAL = {
     "student": (
-        lambda a, b, c: FlowDistiller("a", b, [LatentLoss()]),
+        lambda a, b, c: FlowDistiller(student="a", teacher=b, distillation_losses=[LatentLoss()]),
         "`student` must be a Flow, got str",
     ),
     "teacher": (
-        lambda a, b, c: FlowDistiller(a, "b", [LatentLoss()]),
+        lambda a, b, c: FlowDistiller(student=a, teacher="b", distillation_losses=[LatentLoss()]),
         "`teacher` must be a Flow or a tfd.TransformedDistribution, got str",
     ),
     "same object": (
-        lambda a, b, c: FlowDistiller(a, a, [LatentLoss()]),
+        lambda a, b, c: FlowDistiller(student=a, teacher=a, distillation_losses=[LatentLoss()]),
         "`teacher` must be another model than `student`, got the same object",
     ),
     "event shape": (
-        lambda a, b, c: FlowDistiller(a, Flow(MAFConfig(dims=2, num_steps=1)), [LatentLoss()]),
+        lambda a, b, c: FlowDistiller(
+            student=a,
+            teacher=Flow(MAFConfig(dims=2, num_steps=1)),
+            distillation_losses=[LatentLoss()],
+        ),
         r"`teacher` and `student` must have the same event shape, got \(2,\) and \(3,\)",
     ),
     "condition of the teacher": (
-        lambda a, b, c: FlowDistiller(a, c, [LatentLoss()]),
+        lambda a, b, c: FlowDistiller(student=a, teacher=c, distillation_losses=[LatentLoss()]),
         "must take conditions of the same size, got 2 and 0",
     ),
     "condition of the student": (
-        lambda a, b, c: FlowDistiller(c, b.distribution, [LatentLoss()]),
+        lambda a, b, c: FlowDistiller(
+            student=c, teacher=b.distribution, distillation_losses=[LatentLoss()]
+        ),
         "must take conditions of the same size, got 0 and 2",
     ),
     "no losses": (
-        lambda a, b, c: FlowDistiller(a, b, []),
+        lambda a, b, c: FlowDistiller(student=a, teacher=b, distillation_losses=[]),
         "`distillation_losses` must hold at least one loss, got none",
     ),
     "not a loss": (
-        lambda a, b, c: FlowDistiller(a, b, [keras.losses.MeanSquaredError()]),
+        lambda a, b, c: FlowDistiller(
+            student=a, teacher=b, distillation_losses=[keras.losses.MeanSquaredError()]
+        ),
         "`distillation_losses` must be DistillationLoss objects, got MeanSquaredError",
     ),
     "same names": (
-        lambda a, b, c: FlowDistiller(a, b, [LatentLoss(), LatentLoss(distance="l2")]),
+        lambda a, b, c: FlowDistiller(
+            student=a, teacher=b, distillation_losses=[LatentLoss(), LatentLoss(distance="l2")]
+        ),
         "must have different names, .* got 'latent_loss' again",
     ),
     "reserved name": (
-        lambda a, b, c: FlowDistiller(a, b, [LatentLoss(name="nll")]),
+        lambda a, b, c: FlowDistiller(
+            student=a, teacher=b, distillation_losses=[LatentLoss(name="nll")]
+        ),
         "must have different names, none of loss, nll, .*, left_out_samples; got 'nll'",
     ),
     "taps": (
-        lambda a, b, c: FlowDistiller(a, b, [IntermediateLatentLoss(taps=((1, 2),))]),
+        lambda a, b, c: FlowDistiller(
+            student=a, teacher=b, distillation_losses=[IntermediateLatentLoss(taps=((1, 2),))]
+        ),
         r"`taps` must be pairs .* got \(1, 2\)",
     ),
     "number of weights": (
-        lambda a, b, c: FlowDistiller(a, b, [LatentLoss()], [1.0, 2.0]),
+        lambda a, b, c: FlowDistiller(
+            student=a,
+            teacher=b,
+            distillation_losses=[LatentLoss()],
+            distillation_loss_weights=[1.0, 2.0],
+        ),
         "must have one weight for each of the 1 `distillation_losses`, got 2",
     ),
     "negative weight": (
-        lambda a, b, c: FlowDistiller(a, b, [LatentLoss()], [-1.0]),
+        lambda a, b, c: FlowDistiller(
+            student=a,
+            teacher=b,
+            distillation_losses=[LatentLoss()],
+            distillation_loss_weights=[-1.0],
+        ),
         "must be finite and not negative, got -1.0 for 'latent_loss'",
     ),
     "infinite weight": (
-        lambda a, b, c: FlowDistiller(a, b, [LatentLoss()], 1.0, float("inf")),
+        lambda a, b, c: FlowDistiller(
+            student=a,
+            teacher=b,
+            distillation_losses=[LatentLoss()],
+            distillation_loss_weights=1.0,
+            student_loss_weight=float("inf"),
+        ),
         "must be finite and not negative, got inf for 'nll'",
     ),
     "nothing to minimise": (
-        lambda a, b, c: FlowDistiller(a, b, [LatentLoss()], 0.0, 0.0),
+        lambda a, b, c: FlowDistiller(
+            student=a,
+            teacher=b,
+            distillation_losses=[LatentLoss()],
+            distillation_loss_weights=0.0,
+            student_loss_weight=0.0,
+        ),
         "At least one loss must have a weight above 0, got 0 for all",
     ),
 }
@@ -120,7 +161,7 @@ def test_what_does_not_fit_is_named(case, glow, maf, conditional):
 
 
 def test_the_defaults(glow, maf):
-    distiller = FlowDistiller(glow, maf, LatentLoss())
+    distiller = FlowDistiller(student=glow, teacher=maf, distillation_losses=LatentLoss())
     assert distiller.loss_weights == {"nll": 1.0, "latent_loss": 1.0}
     assert distiller.distillation_losses == (LatentLoss(),)
     assert distiller.student is glow
@@ -130,7 +171,7 @@ def test_the_defaults(glow, maf):
 
 
 def test_the_call_is_the_students_log_likelihood(glow, maf):
-    distiller = FlowDistiller(glow, maf, LatentLoss())
+    distiller = FlowDistiller(student=glow, teacher=maf, distillation_losses=LatentLoss())
     np.testing.assert_array_equal(distiller(tf.constant(data(4))), glow.log_prob(data(4)))
 
 
@@ -138,7 +179,11 @@ def test_a_compiled_fit_moves_every_weight_of_the_student_and_none_of_the_teache
     student = make_flow("maf", num_steps=2, seed=1)
     teacher = make_flow("glow", num_steps=1, seed=2)
     distiller = FlowDistiller(
-        student, teacher, [IntermediateLatentLoss(), SynthesizedLoss()], [0.2, 0.2], 0.6
+        student=student,
+        teacher=teacher,
+        distillation_losses=[IntermediateLatentLoss(), SynthesizedLoss()],
+        distillation_loss_weights=[0.2, 0.2],
+        student_loss_weight=0.6,
     )
     assert distiller.trainable_variables == student.trainable_variables
     assert distiller.trainable_weights == student.trainable_variables
@@ -180,7 +225,9 @@ def test_pairs_of_architectures(case):
     student_kind, teacher_kind, losses, nll_weight, dims = PAIRS[case]
     student = make_flow(student_kind, num_steps=1, seed=1, condition_dims=dims)
     teacher = make_flow(teacher_kind, num_steps=2, seed=2, condition_dims=dims)
-    distiller = FlowDistiller(student, teacher, losses, student_loss_weight=nll_weight)
+    distiller = FlowDistiller(
+        student=student, teacher=teacher, distillation_losses=losses, student_loss_weight=nll_weight
+    )
     distiller.compile(keras.optimizers.Adam(2e-2), jit_compile=False)
     x = (data(64), conditions(64)) if dims else data(64)
     before = distiller.evaluate(batches(x, 64), verbose=0, return_dict=True)
@@ -197,7 +244,12 @@ def test_pairs_of_architectures(case):
 def test_a_conditional_pair_uses_the_condition():
     student = make_flow("glow", num_steps=1, seed=1, condition_dims=2)
     teacher = make_flow("maf", num_steps=1, seed=2, condition_dims=2)
-    distiller = FlowDistiller(student, teacher, [SynthesizedLoss()], student_loss_weight=0.0)
+    distiller = FlowDistiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=[SynthesizedLoss()],
+        student_loss_weight=0.0,
+    )
     distiller.compile(run_eagerly=True)
 
     def loss(condition):
@@ -210,7 +262,12 @@ def test_a_conditional_pair_uses_the_condition():
 def test_without_data_the_teacher_is_the_data():
     teacher = make_flow("maf", num_steps=1, seed=2)
     student = Flow(make_flow("glow", num_steps=1).config)
-    distiller = FlowDistiller(student, teacher, [ForwardKLLoss()], student_loss_weight=0.0)
+    distiller = FlowDistiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=[ForwardKLLoss()],
+        student_loss_weight=0.0,
+    )
     distiller.compile(keras.optimizers.Adam(2e-2), jit_compile=False)
     assert not student.initialized
     logs = distiller.fit(batch_size=128, steps_per_epoch=15, epochs=2, verbose=0).history
@@ -225,19 +282,23 @@ def test_without_data_the_teacher_is_the_data():
 
 def test_fit_names_the_losses_that_need_data(glow, maf, conditional):
     losses = [ForwardKLLoss(), SynthesizedLoss(), LatentLoss(), LogDensityLoss()]
-    distiller = FlowDistiller(glow, maf, losses)
+    distiller = FlowDistiller(student=glow, teacher=maf, distillation_losses=losses)
     distiller.compile()
     message = "`x` must be given for the losses nll, latent_loss, log_density_loss, got None"
     with pytest.raises(ValueError, match=message):
         distiller.fit(batch_size=8, steps_per_epoch=1)
-    distiller = FlowDistiller(glow, maf, losses[:2], student_loss_weight=0.0)
+    distiller = FlowDistiller(
+        student=glow, teacher=maf, distillation_losses=losses[:2], student_loss_weight=0.0
+    )
     distiller.compile()
     with pytest.raises(ValueError, match="`batch_size` and `steps_per_epoch` must be given .* No"):
         distiller.fit(steps_per_epoch=1)
     with pytest.raises(ValueError, match="must be given where `x` is not, got 8 and None"):
         distiller.fit(batch_size=8)
     other = make_flow("glow", num_steps=1, seed=4, condition_dims=2)
-    distiller = FlowDistiller(conditional, other, losses[:2], student_loss_weight=0.0)
+    distiller = FlowDistiller(
+        student=conditional, teacher=other, distillation_losses=losses[:2], student_loss_weight=0.0
+    )
     distiller.compile()
     with pytest.raises(ValueError, match="`x` must be given, with conditions, to a conditional"):
         distiller.fit(batch_size=8, steps_per_epoch=1)
@@ -249,7 +310,9 @@ def test_two_replicas_take_the_steps_of_one_device(two_replicas):
             student = make_flow("glow", num_steps=1, seed=1)
             teacher = make_flow("maf", num_steps=1, seed=2)
             losses = [LatentLoss(distance="l2"), SynthesizedLoss(distance="l2")]
-            distiller = FlowDistiller(student, teacher, losses, seed=7)
+            distiller = FlowDistiller(
+                student=student, teacher=teacher, distillation_losses=losses, seed=7
+            )
             distiller.compile(keras.optimizers.SGD(1e-3, global_clipnorm=100.0), jit_compile=False)
         start, teacher_start = values(student), values(teacher)
         logs = distiller.fit(batches(data(24)), verbose=0).history
@@ -269,7 +332,9 @@ def test_two_replicas_take_the_steps_of_one_device(two_replicas):
 def test_a_batch_that_is_not_finite_changes_nothing():
     student = make_flow("glow", num_steps=1, seed=1)
     teacher = make_flow("maf", num_steps=1, seed=2)
-    distiller = FlowDistiller(student, teacher, [LatentLoss(), SynthesizedLoss()])
+    distiller = FlowDistiller(
+        student=student, teacher=teacher, distillation_losses=[LatentLoss(), SynthesizedLoss()]
+    )
     distiller.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
     x = data(8)
     distiller.fit(batches(x), verbose=0)
@@ -293,7 +358,14 @@ def test_a_saved_distiller_is_the_same_distiller(tmp_path):
         SynthesizedLoss(temperature=0.8),
         LatentLoss(),
     ]
-    distiller = FlowDistiller(student, teacher, losses, [0.5, 0.25, 0.0], 0.75, seed=4)
+    distiller = FlowDistiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=losses,
+        distillation_loss_weights=[0.5, 0.25, 0.0],
+        student_loss_weight=0.75,
+        seed=4,
+    )
     distiller.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
     distiller.fit(batches(data(16)), verbose=0)
     distiller.set_loss_weights({"synthesized_loss": 0.0, "latent_loss": 2.0})
@@ -321,7 +393,13 @@ def test_interrupted_and_resumed_is_uninterrupted(scheduled, backup_first, tmp_p
         student = make_flow("glow", num_steps=1, seed=1)
         teacher = make_flow("maf", num_steps=1, seed=2)
         losses = [LatentLoss(), SynthesizedLoss()]
-        distiller = FlowDistiller(student, teacher, losses, [0.2, 0.2], 0.6)
+        distiller = FlowDistiller(
+            student=student,
+            teacher=teacher,
+            distillation_losses=losses,
+            distillation_loss_weights=[0.2, 0.2],
+            student_loss_weight=0.6,
+        )
         schedule = keras.optimizers.schedules.CosineDecay(1e-2, 8)
         distiller.compile(keras.optimizers.Adam(schedule, use_ema=True), jit_compile=False)
         callbacks = [SynthesizedLossGate(open_at_step=3)]

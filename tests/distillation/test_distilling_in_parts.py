@@ -58,7 +58,13 @@ PAIRS = {
 
 def _distiller(case, losses=LOSSES, weights=(0.2, 0.3), optimizer="sgd"):
     student, teacher, inputs, boundaries = PAIRS[case]()
-    distiller = FlowDistiller(student, teacher, losses, weights, student_loss_weight=0.5)
+    distiller = FlowDistiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=losses,
+        distillation_loss_weights=weights,
+        student_loss_weight=0.5,
+    )
     partition = Partition.at_steps(student, boundaries)
     distiller.compile(optimizer, partition=partition, jit_compile=False)
     inputs = [tf.constant(value) for value in inputs]
@@ -133,7 +139,9 @@ def test_distilling_in_turns(case):
 def test_identical_flows_have_no_distillation_loss_in_any_part():
     teacher = make_flow("glow", num_steps=4)
     student = twin(teacher)
-    distiller = FlowDistiller(student, teacher, LOSSES, student_loss_weight=0.0)
+    distiller = FlowDistiller(
+        student=student, teacher=teacher, distillation_losses=LOSSES, student_loss_weight=0.0
+    )
     distiller.compile("sgd", partition=Partition.across_blocks(student, 3))
     losses = distiller.part_objectives(tf.constant(data(8)), None, RANDOM, (0, 1, 2))
     for part in (0, 1, 2):
@@ -168,7 +176,9 @@ def test_a_saved_distiller_has_its_partition(tmp_path):
 )
 def test_losses_of_whole_flows_are_refused(loss):
     student, teacher = make_flow("glow"), make_flow("glow", seed=1)
-    distiller = FlowDistiller(student, teacher, [LatentLoss(), loss])
+    distiller = FlowDistiller(
+        student=student, teacher=teacher, distillation_losses=[LatentLoss(), loss]
+    )
     message = f"must be LatentLoss or IntermediateLatentLoss .* in parts, got {type(loss).__name__}"
     with pytest.raises(ValueError, match=message):
         distiller.compile("sgd", partition=Partition.across_blocks(student, 2))
@@ -178,7 +188,11 @@ def test_losses_of_whole_flows_are_refused(loss):
 
 def test_explicit_taps_have_to_reach_every_part():
     student, teacher = make_flow("glow", num_steps=4), make_flow("glow", seed=1)
-    distiller = FlowDistiller(student, teacher, IntermediateLatentLoss(taps=((1, 1), (2, 1))))
+    distiller = FlowDistiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=IntermediateLatentLoss(taps=((1, 1), (2, 1))),
+    )
     distiller.compile("sgd", partition=Partition.at_steps(student, [1]))
     message = "`taps` must have one in every part, got none in steps 3 to 4 of part 1"
     with pytest.raises(ValueError, match=message):
@@ -187,6 +201,6 @@ def test_explicit_taps_have_to_reach_every_part():
 
 def test_the_partition_has_to_be_the_students():
     student, teacher = make_flow("glow", num_steps=4), make_flow("glow", num_steps=3, seed=1)
-    distiller = FlowDistiller(student, teacher, LatentLoss())
+    distiller = FlowDistiller(student=student, teacher=teacher, distillation_losses=LatentLoss())
     with pytest.raises(ValueError, match="with 4 steps and .* got one with 3 steps"):
         distiller.compile("sgd", partition=Partition.end_to_end(teacher))

@@ -93,11 +93,15 @@ def test_a_student_learns_from_data_and_teacher(teacher_levels):
     teacher = make_flow(2, num_levels=teacher_levels)
     student = make_flow(1)
     distiller = FlowDistiller(
-        student,
-        teacher,
-        [LatentLoss(), IntermediateLatentLoss(), SynthesizedLoss(temperature=0.7)],
-        [0.1, 0.1, 1.0],
-        0.1,
+        student=student,
+        teacher=teacher,
+        distillation_losses=[
+            LatentLoss(),
+            IntermediateLatentLoss(),
+            SynthesizedLoss(temperature=0.7),
+        ],
+        distillation_loss_weights=[0.1, 0.1, 1.0],
+        student_loss_weight=0.1,
     )
     distiller.compile(keras.optimizers.Adam(2e-3, global_clipnorm=10.0))
     before = [weight.numpy() for weight in student.trainable_variables]
@@ -115,7 +119,7 @@ def test_a_student_learns_from_data_and_teacher(teacher_levels):
 def test_teacher_and_student_need_the_same_image_shape():
     other = Flow(GlowConfig((4, 4, 4), 1, 1, hidden_channels=2))
     with pytest.raises(ValueError, match=r"same event shape, got \(8, 8, 1\) and \(4, 4, 4\)"):
-        FlowDistiller(other, make_flow(1), LatentLoss())
+        FlowDistiller(student=other, teacher=make_flow(1), distillation_losses=LatentLoss())
 
 
 def test_a_student_of_images_starts_in_the_frame_of_a_teacher_of_images():

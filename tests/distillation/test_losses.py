@@ -188,7 +188,7 @@ def test_compiled_losses_of_identical_flows_are_zero_up_to_rounding(kind):
     # XLA may round the student, whose likelihood is used too, differently from the teacher.
     student = make_flow(kind, seed=4)
     losses = [LatentLoss(), IntermediateLatentLoss(), SynthesizedLoss()]
-    distiller = FlowDistiller(student, twin(student), losses)
+    distiller = FlowDistiller(student=student, teacher=twin(student), distillation_losses=losses)
     distiller.compile()
     logs = distiller.evaluate(data(ROWS), batch_size=ROWS, verbose=0, return_dict=True)
     assert 0 <= logs["latent_loss"] <= logs["intermediate_latent_loss"] < 3e-7

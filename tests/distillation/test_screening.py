@@ -117,7 +117,7 @@ def test_an_autoregressive_teacher_that_explodes():
     inside = np.abs(shared.teacher_sample(1.0).x - student.standardize.mean)
     assert (inside <= 30 * student.standardize.scale * (1 + 1e-6)).all()
     for loss in LOSSES:
-        assert 0 < np.mean(loss(shared)) < 200
+        assert 0 < np.mean(loss(shared)) < 1000  # Far below what explosions would give.
         np.testing.assert_array_equal(loss(shared)[~kept], 0)
         np.testing.assert_array_equal(loss.left_out(shared), 1 - kept)
 

@@ -89,7 +89,14 @@ def _objective(distiller):
 @pytest.mark.parametrize("case", CASES)
 def test_each_pass_runs_once_however_many_losses_use_it(case, pair, counted):
     losses, nll_weight, expected = CASES[case]
-    logs = _objective(FlowDistiller(*pair, losses, student_loss_weight=nll_weight))
+    logs = _objective(
+        FlowDistiller(
+            student=pair[0],
+            teacher=pair[1],
+            distillation_losses=losses,
+            student_loss_weight=nll_weight,
+        )
+    )
     assert counted == expected
     names = {loss.name for loss in losses} | ({"nll"} if nll_weight else set())
     if any(isinstance(loss, (SynthesizedLoss, ForwardKLLoss)) for loss in losses):
@@ -99,7 +106,12 @@ def test_each_pass_runs_once_however_many_losses_use_it(case, pair, counted):
 
 def test_losses_of_weight_zero_run_nothing(pair, counted):
     losses = [*LATENTS, *SPACES, ForwardKLLoss(), ReverseKLLoss()]
-    distiller = FlowDistiller(*pair, losses, [0.0] * len(losses))
+    distiller = FlowDistiller(
+        student=pair[0],
+        teacher=pair[1],
+        distillation_losses=losses,
+        distillation_loss_weights=[0.0] * len(losses),
+    )
     assert set(_objective(distiller)) == {"loss", "nll"}
     assert counted == {"student trace": 1}
     counted.clear()
@@ -109,7 +121,12 @@ def test_losses_of_weight_zero_run_nothing(pair, counted):
 
 
 def test_validation_reports_the_nll_whatever_its_weight(pair, counted):
-    distiller = FlowDistiller(*pair, [LatentLoss()], student_loss_weight=0.0)
+    distiller = FlowDistiller(
+        student=pair[0],
+        teacher=pair[1],
+        distillation_losses=[LatentLoss()],
+        student_loss_weight=0.0,
+    )
     random = StepRandom(0, tf.constant(0))
     logs = distiller.evaluation_losses(tf.constant(data(4)), None, random)
     assert set(logs) == {"loss", "nll", "latent_loss"}
@@ -119,7 +136,13 @@ def test_validation_reports_the_nll_whatever_its_weight(pair, counted):
 
 def test_the_loss_is_the_weighted_sum(pair):
     losses = [LatentLoss(), SynthesizedLoss(), ReverseKLLoss()]
-    distiller = FlowDistiller(*pair, losses, [0.25, 2.0, 0.0], student_loss_weight=0.5)
+    distiller = FlowDistiller(
+        student=pair[0],
+        teacher=pair[1],
+        distillation_losses=losses,
+        distillation_loss_weights=[0.25, 2.0, 0.0],
+        student_loss_weight=0.5,
+    )
     logs = _objective(distiller)
     expected = (
         0.5 * logs["nll"] + 0.25 * logs["latent_loss"] + 2.0 * logs["synthesized_loss"]

@@ -118,7 +118,7 @@ def test_a_students_fit_leaves_the_users_model_alone(name):
         LogDensityLoss(),
         ReverseKLLoss(),
     ]
-    distiller = FlowDistiller(student, distribution, losses)
+    distiller = FlowDistiller(student=student, teacher=distribution, distillation_losses=losses)
     distiller.compile("adam", jit_compile=False)
     start = [weight.numpy() for weight in student.trainable_variables]
     logs = distiller.fit(batches(data(16)), epochs=1, verbose=0).history

@@ -42,7 +42,7 @@ def test_samples_are_images_of_the_flow(flow):
     images = all_of(sampled_images(flow, 10, seed=3))
     assert images.shape == (10, *SHAPE)
     assert images.dtype == np.uint8
-    z = StepRandom(3, 0).normal(64, flow.latent_dims)[:10]
+    z = StepRandom(3, 0, stream="samples in batches").normal(64, flow.latent_dims)[:10]
     expected = PixelFormat(padding=2).quantize(flow.to_data(z)).numpy()
     assert_same_images(images, expected)
     assert images.std() > 10

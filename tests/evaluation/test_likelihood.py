@@ -10,6 +10,7 @@ from tfp_distill.evaluation import (
     Likelihood,
     bits_per_dim,
     evaluate_likelihood,
+    latent_round_trip_error,
     round_trip_error,
 )
 
@@ -58,6 +59,29 @@ def test_agrees_with_log_prob_of_a_flow_with_a_condition():
     result = evaluate_likelihood(flow, x, condition, batch_size=3)
     assert result.mean == pytest.approx(np.mean(flow.log_prob(x, condition)), abs=1e-5)
     assert round_trip_error(flow, x, condition, batch_size=3) < 1e-5
+
+
+@pytest.mark.parametrize("batch_size", [3, 100])
+def test_keeps_the_value_of_every_row_in_order(batch_size):
+    x = gaussian_rows(10)
+    flow = gaussian_flow()
+    values = evaluate_likelihood(flow, x, batch_size=batch_size).values
+    assert (values.dtype, values.shape) == (np.float64, (10,))
+    np.testing.assert_allclose(values, flow.log_prob(x), rtol=1e-5)
+    result = Likelihood.of_values(values)
+    assert result == evaluate_likelihood(flow, x, batch_size=batch_size)
+    assert "values" not in repr(result)
+
+
+def test_latents_come_back_from_the_data():
+    flow = gaussian_flow()
+    assert latent_round_trip_error(flow, 9, batch_size=4) < 1e-5
+    flow.to_latent = lambda x, condition=None: Flow.to_latent(flow, x, condition) + 0.25
+    assert latent_round_trip_error(flow, 9, batch_size=4) == pytest.approx(0.25, rel=1e-4)
+    flow.to_data = lambda z, condition=None: Flow.to_data(flow, z, condition) * np.nan
+    assert np.isnan(latent_round_trip_error(flow, 9))
+    with pytest.raises(ValueError, match="`n` must be an integer of at least 1, got 0"):
+        latent_round_trip_error(flow, 0)
 
 
 def test_takes_tensors():

@@ -131,6 +131,14 @@ def test_training_table():
     ]
 
 
+def test_the_validation_figure_beside_the_test_figure_is_that_of_the_flow_that_is_kept():
+    later_worse = history([None] * 4, [1.0] * 4, validation=[math.nan, 4.0, 3.5, 3.9])
+    assert later_worse.best == later_worse.epochs[2]
+    assert cells(training_table({"a": later_worse}, {"a": 3.6}))[2][-2:] == ["3.500", "3.600"]
+    assert "best validation figure" in training_table({"a": later_worse}).note
+    assert PartHistory([]).best is None
+
+
 def test_curves_by_epoch_and_by_time_with_a_tick_where_end_to_end_begins():
     figure = part_curves(HISTORIES)
     pixels(figure)

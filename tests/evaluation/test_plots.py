@@ -101,16 +101,25 @@ def test_marginals_choose_the_columns_that_are_farthest_from_the_data():
     figure = marginals(rows(63), {"teacher": rows(63, 2), "skd": samples}, max_columns=3)
     pixels(figure)
     assert [axes.get_xlabel() for axes in visible(figure)] == ["x8", "x41", "x63"]
-    assert "3 of 63 columns" in figure.texts[0].get_text()
+    assert "3 of 63 columns" in figure.get_supxlabel()
 
 
-def test_marginal_of_a_model_counts_what_lies_outside():
+def test_marginals_show_what_lies_beyond_the_range_in_the_outermost_bins():
     samples = rows(2)
-    samples[:250] = 1e6
+    samples[:200], samples[200:250], samples[250:300] = 1e6, -1e6, np.nan
     figure = marginals(rows(2), {"skd": samples}, bins=10)
-    data, model = (patch.get_data() for patch in figure.axes[0].patches)
-    mass = [np.sum(stairs.values * np.diff(stairs.edges)) for stairs in (data, model)]
-    np.testing.assert_allclose(mass, [1, 0.5], atol=0.02)
+    pixels(figure)
+    axes = figure.axes[0]
+    data, model = (patch.get_data() for patch in axes.patches)
+    of_data, of_model = (s.values * np.diff(s.edges) for s in (data, model))
+    assert len(of_data) == len(of_model) == 12
+    np.testing.assert_allclose([of_data.sum(), of_model.sum()], [1, 0.9], atol=1e-6)
+    np.testing.assert_allclose([of_data[0], of_data[-1]], [0.002] * 2, atol=1e-6)
+    np.testing.assert_allclose([of_model[0], of_model[-1]], [0.1, 0.4], atol=0.01)
+    lines = sorted(float(line.get_xdata()[0]) for line in axes.lines)
+    np.testing.assert_allclose(lines, [data.edges[1], data.edges[-2]])
+    assert axes.get_ylim()[1] > model.values[-1]
+    assert "beyond the dotted lines" in figure.get_supxlabel()
 
 
 def test_pairwise_takes_the_strongest_dependence_first():

@@ -14,6 +14,7 @@ from tfp_distill import Flow, TabularGlowConfig
 from tfp_distill.evaluation import (
     Likelihood,
     Result,
+    SampleQuality,
     Speed,
     evaluate_flow,
     format_table,
@@ -97,7 +98,35 @@ def test_table():
     assert re.split(r"\s{2,}", lines[4])[:4] == ["lkd", "-0.300 ± 0.020", "20 %", "12,345"]
     assert re.split(r"\s{2,}", lines[5])[2] == "-20 %"
     assert lines[6] == "Times to latent and to data are medians for a batch of 1,000 rows."
+    assert "not that of a difference" in lines[7] and "ahead of student" not in lines[7]
+    assert "luck of the training" in lines[8]
     assert len({len(line) for line in lines[:6]}) == 1
+
+
+def test_table_shows_the_worse_round_trip_and_samples_outside():
+    def cells(**changes):
+        (line,) = format_table([result("skd", 0.0, **changes)]).splitlines()[2:3]
+        return re.split(r"\s{2,}", line)
+
+    assert "2e-06" in cells(latent_round_trip_error=1e-7)
+    assert "3e-03" in cells(latent_round_trip_error=3e-3)
+    assert "nan" in cells(latent_round_trip_error=math.nan)
+    samples = SampleQuality(1000, 0, 0.034, 0.001, 9.0)
+    assert "3.4 %" in cells(samples=samples)
+    assert "100.0 % (7 not finite)" in cells(
+        samples=dataclasses.replace(samples, num_non_finite=7, outside=1.0)
+    )
+    assert "0.05 %" in cells(samples=dataclasses.replace(samples, outside=0.0005))
+    assert "outside" not in format_table(RESULTS)
+
+
+def test_report_says_how_much_of_the_test_data_is_outside(tmp_path):
+    quality = SampleQuality(1000, 0, 0.034, 0.002, 9.0)
+    results = [result("skd", 0.0, samples=quality), RESULTS[0]]
+    write_report(tmp_path / "report.html", results, title="t", settings={}, figures={})
+    assert "of the test data it is 0.2 %" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    write_results_json(tmp_path / "results.json", results)
+    assert read_results_json(tmp_path / "results.json")[0] == results
 
 
 def test_table_without_a_teacher_and_with_numbers_that_are_not_finite():
@@ -187,6 +216,8 @@ def test_evaluate_flow():
     assert evaluated.likelihood.mean == pytest.approx(np.mean(flow.log_prob(test)), abs=1e-5)
     assert evaluated.parameters == flow.count_params()
     assert 0 <= evaluated.round_trip_error < 1e-5
+    assert 0 < evaluated.latent_round_trip_error < 1e-4
+    np.testing.assert_allclose(evaluated.likelihood.values, flow.log_prob(test), rtol=1e-5)
     assert evaluated.speed.batch_size == 1000
     assert (evaluated.training_steps, evaluated.skipped_steps) == (5, 1)
     assert dataclasses.is_dataclass(evaluated)

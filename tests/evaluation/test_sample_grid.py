@@ -115,7 +115,9 @@ def test_averaged_weights_draw(tmp_path):
 
 
 def test_a_distiller_draws_by_its_student(tmp_path):
-    distiller = FlowDistiller(new_flow(), new_flow(1), [LatentLoss()])
+    distiller = FlowDistiller(
+        student=new_flow(), teacher=new_flow(1), distillation_losses=[LatentLoss()]
+    )
     fit(distiller, SampleGrid(tmp_path, num_samples=4), epochs=1)
     (picture,) = pictures(tmp_path).values()
     expected = mosaic(samples(distiller.student, 4, temperature=0.7), 2, 2)

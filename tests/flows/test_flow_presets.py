@@ -103,7 +103,7 @@ def test_configurations_are_values(config):
             "`num_hidden_layers` must be an integer of at least 1, got True",
         ),
         (dict(dims=2, condition_dims=-1), "`condition_dims` must be an integer of at least 0"),
-        (dict(dims=2, seed=-3), "`seed` must be an integer of at least 0, got -3"),
+        (dict(dims=2, seed=0.5), "`seed` must be an integer, got 0.5"),
         (dict(dims=2, num_bins=1), "`num_bins` must be an integer from 2 to 100, got 1"),
         (dict(dims=2, tail_bound=0.0), "`tail_bound` must be positive and finite, got 0.0"),
         (dict(dims=2, log_scale_bound=0), r"`log_scale_bound` must be in \(0, 20\], got 0"),

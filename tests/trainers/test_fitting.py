@@ -47,7 +47,12 @@ def _distiller():
     teacher = Flow(MAFConfig(DIMS, num_steps=1, hidden_units=4, seed=1))
     for flow in (student, teacher):
         flow.set_statistics(data.statistics.mean, data.statistics.scale)
-    distiller = FlowDistiller(student, teacher, [LatentLoss(), SynthesizedLoss()], [0.2, 0.2])
+    distiller = FlowDistiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=[LatentLoss(), SynthesizedLoss()],
+        distillation_loss_weights=[0.2, 0.2],
+    )
     distiller.compile(_optimizer(), jit_compile=False)
     callbacks = [SynthesizedLossGate(open_at_step=3)]
     return distiller, student, callbacks, DistillationMonitor(data.validation)
@@ -97,7 +102,11 @@ def _assert_same(a, b):
     assert any("optimizer" in name for name in one)
     for name, value in one.items():
         np.testing.assert_array_equal(two[name], value, err_msg=name)
-    histories = [[{**row, "seconds": 0} for row in record.history] for record in records]
+    measured = ("seconds", "peak_bytes")  # Of this machine at that time.
+    histories = [
+        [{k: v for k, v in row.items() if k not in measured} for row in record.history]
+        for record in records
+    ]
     assert json.dumps(histories[0]) == json.dumps(histories[1])
     assert [row["step"] for row in histories[0]] == [2, 4, 6, 8]
     assert records[0].best_val_nll == records[1].best_val_nll
@@ -200,6 +209,39 @@ def test_the_record_and_the_best_flow(uninterrupted):
     seconds = [row["seconds"] for row in record.history]
     assert seconds == sorted(seconds)
     assert seconds[-1] == record.seconds
+
+
+class _SlowPicture(keras.callbacks.Callback):
+    """Takes a thousand seconds, and a lot of memory, at the end of each epoch."""
+
+    def __init__(self, machine):
+        super().__init__()
+        self._machine = machine
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._machine["seconds"] += 1000
+        self._machine["peak"] = 10**15
+
+
+@pytest.mark.parametrize("make", [_flow, _parts])
+def test_what_callbacks_do_at_the_end_of_an_epoch_counts_neither_as_time_nor_as_memory(
+    make, tmp_path, monkeypatch
+):
+    machine = {"seconds": 0.0, "peak": 1}
+
+    def perf_counter():
+        machine["seconds"] += 1
+        return machine["seconds"]
+
+    monkeypatch.setattr(fitting.time, "perf_counter", perf_counter)
+    memory = fitting.PeakMemory
+    monkeypatch.setattr(memory, "reset", lambda self: machine.update(peak=1))
+    monkeypatch.setattr(memory, "read", lambda self: machine["peak"])
+    model, flow, callbacks, monitor = make()
+    record = _fit(lambda: (model, flow, [*callbacks, _SlowPicture(machine)], monitor), tmp_path)
+    assert machine["seconds"] > 4000
+    assert 0 < record.seconds < 1000
+    assert [row["peak_bytes"] for row in record.history] == [1] * 4
 
 
 def test_nothing_is_recorded_where_nothing_was_trained(tmp_path):

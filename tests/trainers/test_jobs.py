@@ -47,7 +47,7 @@ def _times(run_dir):
 def test_the_whole_job_trains_evaluates_and_exports(job):
     run_dir, output = job
     assert {path.name for path in run_dir.iterdir()} == {
-        *("recipe.json", "results.json", "report.html", "saved_model"),
+        *("recipe.json", "results.json", "results.npz", "report.html", "saved_model"),
         *("teacher", "student", "skd"),
     }
     for name in ("teacher", "student", "skd"):
@@ -72,6 +72,9 @@ def test_the_table_and_the_results(job):
         assert result.training_steps == 4
         assert result.likelihood.num_examples == 10_000
         assert f"{result.likelihood.mean:.3f}" in output
+        assert result.likelihood.values.shape == (10_000,)
+        assert result.samples.num_samples == 20_000
+    assert "ahead of student" in output and "outside" in output
     assert settings["data"].startswith("embedded, 80,000 training, 10,000 validation")
     report = (run_dir / "report.html").read_text()
     assert all(word in report for word in ("teacher", "student", "skd", "data:image/png;base64"))

@@ -340,7 +340,9 @@ def test_replicas_and_distillers_have_no_devices(two_replicas):
         flow = _compiled(jit_compile=False)
     with pytest.raises(ValueError, match="without several replicas.*MirroredStrategy with 2"):
         flow.train_parts((0, 1), devices=TWO)
-    distiller = FlowDistiller(make_flow("glow"), make_flow("glow"), [LatentLoss()])
+    distiller = FlowDistiller(
+        student=make_flow("glow"), teacher=make_flow("glow"), distillation_losses=[LatentLoss()]
+    )
     distiller.compile("sgd", partition=Partition.at_steps(distiller.student, [2]))
     with pytest.raises(ValueError, match="must be used with a Flow, .* got FlowDistiller"):
         distiller.train_parts((0, 1), devices=TWO)

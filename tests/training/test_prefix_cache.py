@@ -260,7 +260,9 @@ def test_parts_that_do_not_wait_for_each_other_have_no_cache(mode):
 def test_models_and_data_that_a_cache_cannot_serve_are_refused():
     rows = _rows()
     student = make_flow("glow")
-    distiller = FlowDistiller(student, make_flow("glow"), LatentLoss())
+    distiller = FlowDistiller(
+        student=student, teacher=make_flow("glow"), distillation_losses=LatentLoss()
+    )
     distiller.compile("sgd", partition=Partition.at_steps(student, [2]))
     schedule = PartSchedule("sequential", 1, prefix_cache=PrefixCache(rows))
     with pytest.raises(ValueError, match="`prefix_cache` must be None .* a FlowDistiller, do"):

@@ -67,6 +67,7 @@ class KerasBijector(tfb.Bijector):
                     f"`layers` of bijector {name!r} must be built, got the unbuilt {layer.name!r}."
                 )
         self._event_ndims = event_ndims
+        self._latent_ndims = event_ndims if latent_ndims is None else latent_ndims
         self._conditional = conditional
         self._keras_layers = self._no_dependency(tuple(layers))
         # Found by tf.Module, which walks attributes but does not look into Keras layers.
@@ -118,16 +119,30 @@ class KerasBijector(tfb.Bijector):
         raise NotImplementedError
 
     def _forward(self, z, condition=None):
-        return self.forward_and_fldj(z, condition)[0]
+        return self._of_any_batch(self.forward_and_fldj, self._latent_ndims, z, condition)[0]
 
     def _inverse(self, x, condition=None):
-        return self.inverse_and_ildj(x, condition)[0]
+        return self._of_any_batch(self.inverse_and_ildj, self._event_ndims, x, condition)[0]
 
     def _forward_log_det_jacobian(self, z, condition=None):
-        return self.forward_and_fldj(z, condition)[1]
+        return self._of_any_batch(self.forward_and_fldj, self._latent_ndims, z, condition)[1]
 
     def _inverse_log_det_jacobian(self, x, condition=None):
-        return self.inverse_and_ildj(x, condition)[1]
+        return self._of_any_batch(self.inverse_and_ildj, self._event_ndims, x, condition)[1]
+
+    def _of_any_batch(self, run, ndims, x, condition):
+        """Runs a pass, which takes one batch axis, with any number of them, as TFP's methods do."""
+        if x.shape.rank == ndims + 1:
+            return run(x, condition)
+        batch = tf.shape(x)[: x.shape.rank - ndims]
+        rows = tf.reshape(x, [-1, *x.shape[x.shape.rank - ndims :]])
+        if condition is not None:
+            dims = condition.shape[-1]
+            condition = tf.broadcast_to(condition, tf.concat([batch, [dims]], axis=0))
+            condition = tf.reshape(condition, [-1, dims])
+        return tuple(
+            tf.reshape(y, tf.concat([batch, tf.shape(y)[1:]], axis=0)) for y in run(rows, condition)
+        )
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):

@@ -5,10 +5,15 @@ batches = training_batches(data.train, 4096)
 """
 
 from tfp_distill.data.batches import evaluation_batches, training_batches
-from tfp_distill.data.datasets import FlowData, Statistics, load, sources
+from tfp_distill.data.datasets import load, sources
+from tfp_distill.data.flow_data import FlowData, Statistics
+from tfp_distill.data.look import ColumnLook
+from tfp_distill.data.splits import SPLITS
 from tfp_distill.data.training_rows import TrainingRows
 
 __all__ = [
+    "SPLITS",
+    "ColumnLook",
     "FlowData",
     "Statistics",
     "TrainingRows",

@@ -5,123 +5,23 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from tfp_distill.data import benchmarks, files, images
-from tfp_distill.pixels import DequantizedImages, PixelFormat
+from tfp_distill.data.flow_data import FlowData, Statistics
+from tfp_distill.data.look import look_at
+from tfp_distill.data.splits import check_fractions, first_rows
+from tfp_distill.pixels import PixelFormat
 
 __all__ = [
-    "FlowData",
-    "Statistics",
     "load",
     "sources",
 ]
 
 _EMBEDDED = "embedded"
-_PARTS = ("train", "validation", "test")
 _NUM_BITS = {"digits": 4}  # Those of the source; others have 8.
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Statistics:
-    """The mean and scale of columns.
-
-    Attributes:
-      mean: float32 `[D]`.
-      scale: float32 `[D]`, positive.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-
-    @classmethod
-    def of_rows(cls, rows: np.ndarray) -> Statistics:
-        """Returns the mean and standard deviation of each column of rows `[n, D]`."""
-        # Sums in float64, of one column at a time: no second copy of all rows.
-        moments = [(column.mean(), column.std()) for column in _float64_columns(rows)]
-        mean, scale = np.array(moments, np.float32).T
-        return cls(np.ascontiguousarray(mean), np.ascontiguousarray(scale))
-
-    @classmethod
-    def identity(cls, num_columns: int) -> Statistics:
-        """Returns mean 0 and scale 1."""
-        return cls(np.zeros(num_columns, np.float32), np.ones(num_columns, np.float32))
-
-    def standardize(self, rows: np.ndarray) -> np.ndarray:
-        """Returns `(rows - mean) / scale` of rows `[n, D]`."""
-        return (rows - self.mean) / self.scale
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FlowData:
-    """Rows or images to train, choose and report with, in the units of their source.
-
-    Attributes:
-      name: The source, or the name of the file without its suffix.
-      train: float32 `[n, D]`, or images, uint8 `[n, h, w, C]`; as `validation` and `test` with
-        numbers of rows of their own.
-      validation: See `train`.
-      test: See `train`.
-      statistics: What brings the columns, or the channels of dequantised images, to mean 0 and
-        scale 1, from the training rows. For
-        `flow.set_statistics(data.statistics.mean, data.statistics.scale)`.
-      feature_names: The names of the D columns; none for images.
-      pixel_format: How images become the examples of a flow; None for rows. For
-        `GlowConfig(image_shape=data.event_shape, num_bits=..., padding=...)`.
-      train_condition: float32 `[n, C]`, or None without `condition_columns`; not standardised.
-      validation_condition: See `train_condition`.
-      test_condition: See `train_condition`.
-      condition_statistics: Those of the conditions, or None.
-      condition_names: The names of the C columns.
-    """
-
-    name: str
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-    statistics: Statistics
-    feature_names: tuple[str, ...] = ()
-    pixel_format: PixelFormat | None = None
-    train_condition: np.ndarray | None = None
-    validation_condition: np.ndarray | None = None
-    test_condition: np.ndarray | None = None
-    condition_statistics: Statistics | None = None
-    condition_names: tuple[str, ...] = ()
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one example of a flow: `(D,)`, or `(H, W, C)` with the padding of images."""
-        shape = self.train.shape[1:]
-        return self.pixel_format.padded_shape(shape) if self.pixel_format else shape
-
-    @property
-    def condition_dims(self) -> int:
-        """Number C of columns of the conditions, 0 without them."""
-        return len(self.condition_names)
-
-    def examples(self, part: str, *, draw: int = 0) -> np.ndarray | DequantizedImages:
-        """Returns a part as a flow takes it: rows as they are, or images dequantised.
-
-        Args:
-          part: "train", "validation" or "test".
-          draw: Which draw of the noise of images.
-
-        Returns:
-          What has a length, a shape `[n, ...]` and float32 slices; images are dequantised slice
-          by slice.
-        """
-        if part not in _PARTS:
-            raise ValueError(f"`part` must be one of {', '.join(_PARTS)}, got {part!r}.")
-        values = getattr(self, part)
-        if self.pixel_format is None:
-            return values
-        return DequantizedImages(values, self.pixel_format, draw=draw)
-
-    def condition(self, part: str) -> np.ndarray | None:
-        """Returns the conditions of a part, or None."""
-        return getattr(self, f"{part}_condition")
 
 
 def sources() -> tuple[str, ...]:
@@ -134,10 +34,17 @@ def load(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    columns: Sequence[str] = (),
+    drop_columns: Sequence[str] = (),
+    drop_missing: bool = False,
+    condition_columns: Sequence[str] = (),
+    split: str = "random",
+    split_seed: int = 0,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
-    condition_columns: Sequence[str] = (),
+    validation_data: str | os.PathLike[str] | None = None,
+    test_data: str | os.PathLike[str] | None = None,
+    train_rows: int = 0,
     num_bits: int | None = None,
     padding: int = 0,
     image_size: int | None = None,
@@ -148,9 +55,13 @@ def load(
     - `"power"`, `"gas"`, `"hepmass"`, `"miniboone"`, `"bsds300"`: the benchmarks of Papamakarios,
       Pavlakou and Murray, 2017, arXiv:1705.07057. `"bsds300/small"` has a fifth of the training
       patches. The first use of one downloads and prepares it.
-    - A path to a `.npy`, `.npz`, `.csv` (with a line of column names) or `.parquet` file of yours.
-      A `.npz` file may hold arrays `train`, `validation` and `test`; all other files are split at
-      random. The columns of arrays are called x0, x1, and so on.
+    - A path to a table of yours: a `.npy`, `.npz` or `.parquet` file, or one of text with a line of
+      column names, `.csv`, `.tsv` or `.txt`, compressed (`.csv.gz`) or not, with commas,
+      semicolons, tabs, bars or blanks between values. What is missing is empty, `?` or as pandas
+      has it. A `.npz` file may hold arrays `train`, `validation` and `test`; all other files are
+      split. The columns of arrays are called x0, x1, and so on. A file with columns that no flow
+      can model is refused: text, constants, numbers of rows, what follows exactly from other
+      columns, numbers that float32 cannot tell apart.
     - `"digits"`: 1,797 images of handwritten digits, 8x8 pixels of 4 bits, that come with the
       library.
     - `"mnist"`, `"fashion_mnist"`, `"cifar10"`, `"celeb_a"` (a centre crop of 148x148 pixels,
@@ -171,11 +82,21 @@ def load(
       source: One of `sources()`, or a path.
       data_dir: Where TFDS keeps prepared benchmarks, by default `~/tensorflow_datasets`.
       manual_dir: A directory with archives that were downloaded by hand, for the benchmarks.
-      seed: The seed of the random split of a file.
+      columns: The columns of a table of yours to read, in this order; all if empty.
+      drop_columns: Columns of a table of yours to leave out.
+      drop_missing: Whether rows of a table of yours in which a value is missing, or not finite, are
+        left out instead of refused.
+      condition_columns: Names of columns that condition the flow and are not modelled.
+      split: How a table of yours is split: "random", or "by_order", the first rows to train and the
+        last ones to test with.
+      split_seed: The seed of random splits. It is none of a training's, so that all trainings on a
+        file hold the same rows out.
       validation_fraction: The part of a file's rows to validate with; for images, of a source's
         training images where it has none for validation.
       test_fraction: The part of a file's rows to test with.
-      condition_columns: Names of columns that condition the flow and are not modelled.
+      validation_data: A table of yours with the rows to validate with.
+      test_data: A table of yours with the rows to test with.
+      train_rows: Use only the first so many training rows; 0 for all.
       num_bits: Bits of a pixel's channel that are modelled, 1 to 8; by default those of the source.
       padding: Black pixels to add at each border of images: 2 makes 32x32 of 28x28.
       image_size: Images are cropped to a square at the centre and resized to so many pixels a side.
@@ -184,29 +105,46 @@ def load(
       The data.
 
     Raises:
-      ValueError: If an argument breaks its rule, or a column of a file is constant, not numeric or
-        not finite (all such columns are named).
+      ValueError: If an argument breaks its rule, a file is damaged, or no flow can model a
+        column of it (all such columns are named).
       OSError: If a benchmark is neither in `manual_dir` nor can be downloaded.
     """
-    _check_split(seed, validation_fraction, test_fraction)
+    for name, value in (("split_seed", split_seed), ("train_rows", train_rows)):
+        if value < 0:
+            raise ValueError(f"`{name}` must be at least 0, got {value}.")
+    check_fractions(validation_fraction, test_fraction)
+    options = files.TableOptions(
+        columns=tuple(columns),
+        drop_columns=tuple(drop_columns),
+        drop_missing=drop_missing,
+        condition_columns=tuple(condition_columns),
+        split=split,
+        split_seed=split_seed,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        validation_data=_expand(validation_data),
+        test_data=_expand(test_data),
+        train_rows=train_rows,
+    )
     path = pathlib.Path(source).expanduser()
     published = dict(data_dir=data_dir, manual_dir=manual_dir)
-    fractions = dict(validation_fraction=validation_fraction, test_fraction=test_fraction)
     is_name = source == "" or source in sources()  # Whatever the directory holds of that name.
+    is_table = not is_name and files.table_suffix(path) in files.SUFFIXES
     if source in images.NAMES or (not is_name and images.is_image_file(path)):
         pixel_format = PixelFormat(
             _NUM_BITS.get(source, 8) if num_bits is None else num_bits, padding
         )
-        if condition_columns:
-            raise ValueError(
-                f"`condition_columns` must be empty for images, got {list(condition_columns)}."
-            )
+        options.check_unused("`source` holds images", "condition_columns")
+        drawn = dict(
+            seed=split_seed, validation_fraction=validation_fraction, image_size=image_size
+        )
         if source in images.NAMES:
-            del fractions["test_fraction"]
-            parts = images.load(source, seed=seed, image_size=image_size, **published, **fractions)
-            return _to_image_data(source, parts, pixel_format)
-        parts = images.load_file(path, seed=seed, image_size=image_size, **fractions)
-        return _to_image_data(path.stem, parts, pixel_format)
+            name, parts = source, images.load(source, **published, **drawn)
+        else:
+            parts = images.load_file(path, test_fraction=test_fraction, **drawn)
+            name = path.stem
+        parts = parts._replace(train=first_rows(parts.train, train_rows))
+        return _to_image_data(name, parts, pixel_format)
     for name, value, default in (
         ("num_bits", num_bits, None),
         ("padding", padding, 0),
@@ -214,20 +152,27 @@ def load(
     ):
         if value != default:
             raise ValueError(f"`{name}` must be {default} where `source` is no image, got {value}.")
-    standardized = False
+    if is_table:
+        name = path.name[: -len(files.table_suffix(path))]
+        return _to_flow_data(name, files.load_file(path, options), options, standardized=False)
     if source == _EMBEDDED:
-        name, parts, standardized = source, benchmarks.load_embedded(), True
+        parts = benchmarks.load_embedded()
     elif source in benchmarks.NAMES:
-        name, parts = source, benchmarks.load(source, **published)
-        standardized = not source.startswith("bsds300")
-    elif path.suffix.lower() in files.SUFFIXES:
-        name, parts = path.stem, files.load_file(path, seed=seed, **fractions)
+        parts = benchmarks.load(source, **published)
     else:
         raise ValueError(
             f"`source` must be one of {', '.join(sources())}, or a path of images or one that ends "
             f"in {', '.join(files.SUFFIXES)}, got {str(source)!r}."
         )
-    return _to_flow_data(name, parts, tuple(condition_columns), standardized)
+    options.check_unused(f"`source` is {source!r}")
+    parts = parts._replace(train=first_rows(parts.train, train_rows))
+    parts = parts._replace(look=look_at(parts.names, parts.train, conditions=condition_columns))
+    standardized = not source.startswith("bsds300")
+    return _to_flow_data(source, parts, options, standardized=standardized)
+
+
+def _expand(path: str | os.PathLike[str] | None) -> pathlib.Path | None:
+    return None if path is None else pathlib.Path(path).expanduser()
 
 
 def _to_image_data(name: str, parts: images.ImageParts, pixel_format: PixelFormat) -> FlowData:
@@ -245,8 +190,9 @@ def _to_image_data(name: str, parts: images.ImageParts, pixel_format: PixelForma
 
 
 def _to_flow_data(
-    name: str, parts: files.Parts, condition_names: tuple[str, ...], standardized: bool
+    name: str, parts: files.Parts, options: files.TableOptions, *, standardized: bool
 ) -> FlowData:
+    condition_names = options.condition_columns
     unknown = [column for column in condition_names if column not in parts.names]
     if unknown or len(set(condition_names)) < len(condition_names):
         raise ValueError(
@@ -262,7 +208,7 @@ def _to_flow_data(
 
     def select(names: tuple[str, ...]) -> tuple[Statistics, list[np.ndarray]]:
         places = [parts.names.index(column) for column in names]
-        rows = list(parts[1:])
+        rows = [parts.train, parts.validation, parts.test]
         if names != parts.names:
             rows = [np.ascontiguousarray(part[:, places]) for part in rows]
         if standardized:
@@ -270,7 +216,8 @@ def _to_flow_data(
         return Statistics.of_rows(rows[0]), rows
 
     statistics, rows = select(feature_names)
-    data = FlowData(name, *rows, statistics, feature_names)
+    seen = dict(look=parts.look, dropped_rows=parts.dropped_rows)
+    data = FlowData(name, *rows, statistics, feature_names, **seen)
     if not condition_names:
         return data
     statistics, rows = select(condition_names)
@@ -282,21 +229,3 @@ def _to_flow_data(
         condition_statistics=statistics,
         condition_names=condition_names,
     )
-
-
-def _float64_columns(rows: np.ndarray) -> Iterator[np.ndarray]:
-    return (column.astype(np.float64) for column in rows.T)
-
-
-def _check_split(seed: int, validation_fraction: float, test_fraction: float) -> None:
-    if seed < 0:
-        raise ValueError(f"`seed` must be at least 0, got {seed}.")
-    fractions = {"validation_fraction": validation_fraction, "test_fraction": test_fraction}
-    for name, fraction in fractions.items():
-        if not 0 < fraction < 1:
-            raise ValueError(f"`{name}` must be between 0 and 1, got {fraction}.")
-    if sum(fractions.values()) >= 1:
-        raise ValueError(
-            "`validation_fraction` and `test_fraction` must leave rows to train with, got "
-            f"{validation_fraction} and {test_fraction}."
-        )

@@ -1,23 +1,68 @@
-"""The user's own rows, from .npy, .npz, .csv and .parquet files."""
+"""The user's own rows: read, chosen, split and looked at."""
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-import zipfile
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+
+from tfp_distill.data.look import ColumnLook, look_at, rising_columns
+from tfp_distill.data.splits import SPLITS, draw_missing, first_rows
+from tfp_distill.data.tables import SUFFIXES, Table, read_tables, table_suffix
 
 __all__ = [
     "SUFFIXES",
     "Parts",
+    "TableOptions",
     "load_file",
+    "table_suffix",
 ]
 
-SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
+_MAX_NAMED = 20
+_FAR = 1e4  # Times the range of the training rows.
 
-_PART_NAMES = ("train", "validation", "test")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """What is read of a table, and how it is split. See `load`, whose arguments these are.
+
+    Raises:
+      ValueError: If a value breaks its rule.
+    """
+
+    columns: tuple[str, ...] = ()
+    drop_columns: tuple[str, ...] = ()
+    drop_missing: bool = False
+    split: str = "random"
+    split_seed: int = 0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    validation_data: pathlib.Path | None = None
+    test_data: pathlib.Path | None = None
+    condition_columns: tuple[str, ...] = ()
+    train_rows: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, got {self.split!r}.")
+        if self.columns and self.drop_columns:
+            raise ValueError(
+                "`drop_columns` must be empty where `columns` are given, got "
+                f"{list(self.drop_columns)}."
+            )
+
+    def check_unused(self, where: str, *others: str) -> None:
+        """Raises `ValueError` if something is asked for that only tables of the user's have."""
+        of_tables = ("columns", "drop_columns", "drop_missing", "split", *others)
+        defaults = TableOptions()
+        for name in (*of_tables, "validation_data", "test_data"):
+            value, default = getattr(self, name), getattr(defaults, name)
+            if value != default:
+                rule = "empty" if default == () else str(default)
+                raise ValueError(f"`{name}` must be {rule} where {where}, got {value!r}.")
 
 
 class Parts(NamedTuple):
@@ -28,145 +73,181 @@ class Parts(NamedTuple):
       train: Rows to train on, float32 `[n, D]`.
       validation: Rows to choose by, likewise.
       test: Rows to report on, likewise.
+      look: What the columns look like; none where nobody looked.
+      dropped_rows: Number of rows that were left out because a value is missing.
     """
 
     names: tuple[str, ...]
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    look: tuple[ColumnLook, ...] = ()
+    dropped_rows: int = 0
 
 
-def load_file(
-    path: pathlib.Path, *, seed: int, validation_fraction: float, test_fraction: float
-) -> Parts:
-    """Reads, checks and splits a file of the user's.
+def load_file(path: pathlib.Path, options: TableOptions) -> Parts:
+    """Reads, checks and splits a table of the user's.
 
     Args:
       path: The file.
-      seed: The seed of the random split.
-      validation_fraction: The part of the rows to validate with.
-      test_fraction: The part of the rows to test with.
+      options: What is read of it, and how it is split.
 
     Returns:
-      The parts that the file holds, or a random split of its rows.
+      The parts that the file holds, those of files of their own, or a split of its rows.
 
     Raises:
-      ValueError: If the file or its contents break a rule; all columns that do are named.
+      ValueError: If a file or its contents break a rule; all columns that do are named.
     """
-    if not path.is_file():
-        raise ValueError(f"`source` must be an existing file, got {path}.")
-    tables = _read_tables(path)
-    rows, problems = _to_float32(pd.concat(tables, ignore_index=True))
-    if len(tables) == 1:
-        parts = _split(rows, seed, validation_fraction, test_fraction)
-    else:
-        parts = np.split(rows, np.cumsum([len(table) for table in tables[:-1]]))
-    _check_sizes(path, parts)
-    names = tuple(tables[0].columns)
-    for place, column in enumerate(parts[0].T):
-        if place not in problems and column.min() == column.max():
-            problems[place] = f"is constant ({column[0]:g}) in the training rows"
+    tables = _read(path, options)
+    names = tables[0].names
+    if len(names) < 2:
+        raise ValueError(f"`source` must have at least 2 columns, got {list(names)} in {path}.")
+    problems: dict[str, str] = {}
+    parts, dropped = _split(path, tables, options, problems)
+    if len(problems) < len(names):
+        _check_sizes(path, parts)
+    numbering, rising = rising_columns(names, tables[0].values)
+    for name in numbering - {*options.columns, *options.condition_columns}:
+        problems.setdefault(name, "numbers the rows; name it in `columns` to model it all the same")
+    look = _look(parts[0], names, options, problems, rising)
+    problems |= {column.name: column.problem for column in look if column.problem}
+    for column in look:
+        if not column.problem and (far := _farthest(names.index(column.name), parts)):
+            problems[column.name] = (
+                f"has outliers as far as {far:g} among the rows that are held out"
+            )
     if problems:
-        found = "; ".join(f"{names[place]!r} {problems[place]}" for place in sorted(problems))
+        found = [f"{name!r} {problems[name]}" for name in names if name in problems]
+        if len(found) > _MAX_NAMED:
+            found[_MAX_NAMED:] = [f"and {len(found) - _MAX_NAMED:,} more columns"]
         raise ValueError(
-            f"`source` must have finite numbers that vary in every column, got {path}: {found}."
+            "`source` must have finite numbers, and columns that vary, each in its own way, got "
+            f"{path}: {'; '.join(found)}. `drop_columns` leaves columns out."
         )
-    return Parts(names, *(np.ascontiguousarray(part) for part in parts))
+    # As large as float32, they were found to be finite.
+    parts = [np.ascontiguousarray(part, np.float32) for part in parts]
+    return Parts(names, *parts, look, dropped)
 
 
-def _read_tables(path: pathlib.Path) -> list[pd.DataFrame]:
-    """Returns one table, or those of training, validation and test."""
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".csv":
-            table = pd.read_csv(path, low_memory=False)  # One type a column.
-        elif suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            stored = np.load(path, allow_pickle=False)
-            arrays = dict(stored) if suffix == ".npz" else {"": stored}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+def _read(path: pathlib.Path, options: TableOptions) -> list[Table]:
+    """Returns one table, or those of training, validation and test, where None is drawn."""
+    held_out = {"validation_data": options.validation_data, "test_data": options.test_data}
+    for argument, file in {"source": path, **held_out}.items():
+        if file is not None and not file.is_file():
+            raise ValueError(f"`{argument}` must be an existing file, got {file}.")
+    tables = read_tables(path, options.columns, options.drop_columns)
+    if len(tables) == 1:
+        return tables
+    for argument, file in held_out.items():
+        if file is not None:
+            raise ValueError(
+                f"`{argument}` must not be given where `source` holds parts, got {file}."
+            )
+    if options.split != "random":
         raise ValueError(
-            f"`source` must be a readable {suffix} file, got {path}: {error}"
-        ) from error
-    if suffix in (".npy", ".npz"):
-        return _tables_of_arrays(path, arrays)
-    table.columns = [str(name) for name in table.columns]
-    if suffix == ".csv" and any(_is_number(name) for name in table.columns):
-        raise ValueError(
-            "`source` must start with a line of column names, got numbers in the first line of "
-            f"{path}."
+            f"`split` must be random where `source` holds parts, got {options.split!r}."
         )
-    return [table]
-
-
-def _tables_of_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> list[pd.DataFrame]:
-    if len(arrays) == 1:
-        chosen = list(arrays.values())
-    elif set(arrays) == set(_PART_NAMES):
-        chosen = [arrays[name] for name in _PART_NAMES]
-    else:
-        raise ValueError(
-            "`source` must hold either one array or arrays named train, validation and test, got "
-            f"{sorted(arrays)} in {path}."
-        )
-    shapes = [array.shape for array in chosen]
-    if any(len(shape) != 2 for shape in shapes) or len({shape[1] for shape in shapes}) > 1:
-        raise ValueError(
-            "`source` must hold arrays of shape [rows, columns] with the same columns, got "
-            f"{' and '.join(map(str, shapes))} in {path}."
-        )
-    names = [f"x{place}" for place in range(shapes[0][1])]
-    return [pd.DataFrame(array, columns=names) for array in chosen]
-
-
-def _to_float32(table: pd.DataFrame) -> tuple[np.ndarray, dict[int, str]]:
-    """Returns the rows `[n, D]`, and what is wrong with a column by its place."""
-    rows = np.full(table.shape, np.nan, np.float32)
-    problems = {}
-    for place in range(table.shape[1]):
-        column = table.iloc[:, place]
-        if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
-            problems[place] = f"is not numeric ({_describe(column)})"
-            continue
-        with np.errstate(over="ignore"):  # Too large for float32 becomes infinite.
-            rows[:, place] = column.to_numpy(np.float64, na_value=np.nan)
-        num_bad = len(rows) - np.count_nonzero(np.isfinite(rows[:, place]))
-        if num_bad:
-            problems[place] = f"is missing or not finite in {num_bad} of {len(rows)} rows"
-    return rows, problems
-
-
-def _describe(column: pd.Series) -> str:
-    if pd.api.types.is_string_dtype(column):
-        texts = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
-        if len(texts):
-            return f"row {texts.index[0]} holds {texts.iloc[0]!r}"
-    return f"it is of type {column.dtype}"
+    return tables
 
 
 def _split(
-    rows: np.ndarray, seed: int, validation_fraction: float, test_fraction: float
-) -> list[np.ndarray]:
-    order = np.random.default_rng(seed).permutation(len(rows))
-    num_validation = max(1, round(validation_fraction * len(rows)))
-    num_test = max(1, round(test_fraction * len(rows)))
-    num_train = max(0, len(rows) - num_validation - num_test)
-    return [rows[places] for places in np.split(order, [num_train, num_train + num_validation])]
+    path: pathlib.Path, tables: list[Table], options: TableOptions, problems: dict[str, str]
+) -> tuple[list[np.ndarray], int]:
+    """Returns the rows of each part, and the number of rows that were left out.
+
+    What is wrong with columns is added to `problems`.
+    """
+    names = tables[0].names
+    parts: list[np.ndarray | None] = [table.values for table in tables]
+    if len(parts) == 1:
+        parts += [None, None]
+        for place, argument in ((1, "validation_data"), (2, "test_data")):
+            file = getattr(options, argument)
+            if file is None:
+                continue
+            table = _read_held_out(file, argument, names)
+            tables = [*tables, table]
+            parts[place] = table.values
+    for table in tables:
+        for name, problem in table.problems.items():
+            problems.setdefault(name, problem)
+    present = [part for part in parts if part is not None]
+    is_finite = [_finite(part) for part in present]
+    num_rows = sum(map(len, present))
+    bad = sum((len(finite) - np.count_nonzero(finite, axis=0)) for finite in is_finite)
+    dropped = 0
+    if options.drop_missing:
+        usable = [i for i, name in enumerate(names) if name not in problems]
+        keep = [finite[:, usable].all(axis=1) for finite in is_finite]
+        dropped = num_rows - sum(map(np.count_nonzero, keep))
+        kept = iter(
+            part if mask.all() else part[mask] for part, mask in zip(present, keep, strict=True)
+        )
+        parts = [None if part is None else next(kept) for part in parts]
+    else:
+        for i in np.flatnonzero(bad):
+            text = f"is missing or not finite in {bad[i]} of {num_rows} rows, which `drop_missing` "
+            problems.setdefault(names[i], text + "leaves out")
+    drawn = draw_missing(
+        parts,
+        (options.validation_fraction, options.test_fraction),
+        seed=options.split_seed if options.split == "random" else None,
+    )
+    return [first_rows(drawn[0], options.train_rows), *drawn[1:]], dropped
 
 
-def _check_sizes(path: pathlib.Path, parts: list[np.ndarray]) -> None:
+def _read_held_out(path: pathlib.Path, argument: str, names: tuple[str, ...]) -> Table:
+    """Reads the same columns from another file."""
+    try:
+        tables = read_tables(path, names, ())
+    except ValueError as error:
+        if str(error).startswith("`columns`"):
+            raise ValueError(
+                f"`{argument}` must have the columns {list(names)} of `source`, got {path} without."
+            ) from error
+        raise ValueError(str(error).replace("`source`", f"`{argument}`")) from error
+    if len(tables) > 1:
+        raise ValueError(f"`{argument}` must hold one array, got parts in {path}.")
+    return tables[0]
+
+
+def _finite(rows: np.ndarray) -> np.ndarray:
+    """Returns which values are numbers of float32."""
+    finite = np.empty(rows.shape, bool)
+    with np.errstate(over="ignore"):  # Too large for float32 becomes infinite.
+        for i in range(rows.shape[1]):
+            finite[:, i] = np.isfinite(rows[:, i].astype(np.float32))
+    return finite
+
+
+def _look(
+    train: np.ndarray,
+    names: tuple[str, ...],
+    options: TableOptions,
+    problems: dict[str, str],
+    rising: dict[str, str],
+) -> tuple[ColumnLook, ...]:
+    places = [i for i, name in enumerate(names) if name not in problems]
+    return look_at(
+        [names[i] for i in places],
+        train if len(places) == len(names) else train[:, places],
+        conditions=options.condition_columns,
+        rising=rising,
+    )
+
+
+def _farthest(place: int, parts: Sequence[np.ndarray]) -> float:
+    """Returns the value that is farthest from all training rows, if it is very far, or 0."""
+    low, high = (float(f(parts[0][:, place])) for f in (np.min, np.max))
+    ends = [float(f(part[:, place])) for part in parts[1:] for f in (np.min, np.max)]
+    far = max(ends, key=lambda x: max(low - x, x - high))
+    return far if max(low - far, far - high) > _FAR * (high - low) else 0.0
+
+
+def _check_sizes(path: pathlib.Path, parts: Sequence[np.ndarray]) -> None:
     sizes = [len(part) for part in parts]
     if sizes[0] < 2 or min(sizes) < 1:
         raise ValueError(
             "`source` must give at least 2 rows to train with, 1 to validate and 1 to test with, "
             f"got {'/'.join(map(str, sizes))} from the {sum(sizes)} rows of {path}."
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

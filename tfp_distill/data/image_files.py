@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import pathlib
-import zipfile
-import zlib
-from typing import IO
 
 import numpy as np
+
+from tfp_distill.data import numpy_files
+from tfp_distill.data.numpy_files import ArrayHeader
+from tfp_distill.data.reading import check_unpacked, open_binary, reading
 
 __all__ = [
     "find_idx_pair",
@@ -20,8 +20,6 @@ __all__ = [
 ]
 
 _PART_NAMES = ("train", "validation", "test")
-_NUMPY_SUFFIXES = (".npy", ".npz")
-_UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 _IDX_TYPES = {
     0x08: "uint8",
     0x09: "int8",
@@ -47,9 +45,9 @@ def is_idx(path: pathlib.Path) -> bool:
     if name.endswith(("-ubyte", ".idx")):
         return True
     try:
-        with _open(path) as file:
+        with reading(path, "IDX"), open_binary(path) as file:
             magic = file.read(4)
-    except _UNREADABLE:
+    except ValueError:
         return False
     return len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _IDX_TYPES and 0 < magic[3] < 9
 
@@ -68,36 +66,39 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     Raises:
       ValueError: If the file is damaged or holds no images.
     """
-    try:
-        with _open(path) as file:
-            magic = file.read(4)
-            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES:
-                raise ValueError(f"its first bytes are {list(magic)}, which are none of IDX")
-            sizes = file.read(4 * magic[3])
-            if len(sizes) != 4 * magic[3]:
-                raise ValueError("it ends amid its header")
-            values = file.read()
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    with reading(path, "IDX"), open_binary(path) as file:
+        magic = file.read(4)
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES:
+            raise ValueError(f"its first bytes are {list(magic)}, which are none of IDX")
+        sizes = file.read(4 * magic[3])
+        if len(sizes) != 4 * magic[3]:
+            raise ValueError("it ends amid its header")
     shape = tuple(np.frombuffer(sizes, ">u4").tolist())
-    dtype = _IDX_TYPES[magic[2]]
-    _check(path, "", shape, dtype)
+    _check(path, "", shape, _IDX_TYPES[magic[2]])
+    with reading(path, "IDX"), open_binary(path) as file:
+        check_unpacked(path, math.prod(shape))
+        file.seek(4 + len(sizes))
+        values = file.read(math.prod(shape) + 1)
+        rest = len(values) > math.prod(shape)
     if len(values) != math.prod(shape):
         raise ValueError(
-            f"`source` must be a whole IDX file, got {path}: {len(values)} bytes of pixels, and "
-            f"its header says {list(shape)}, which are {math.prod(shape)}."
+            f"`source` must be a whole IDX file, got {path}: {len(values)} bytes of pixels"
+            f"{' or more' if rest else ''}, and its header says {list(shape)}, which are "
+            f"{math.prod(shape)}."
         )
     return _with_channels(np.frombuffer(values, np.uint8).reshape(shape))
 
 
 def holds_images(path: pathlib.Path) -> bool:
     """Returns whether a NumPy file has arrays of the rank of images, without reading them."""
-    if path.suffix.lower() not in _NUMPY_SUFFIXES:
+    if path.suffix.lower() not in numpy_files.SUFFIXES:
         return False
     try:
-        return any(len(shape) > 2 for shape, _ in _read_headers(path).values())
-    except _UNREADABLE:
+        with reading(path, path.suffix.lower()):
+            headers = numpy_files.read_headers(path)
+    except ValueError:
         return False
+    return any(len(header.shape) > 2 for header in headers.values())
 
 
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -115,45 +116,17 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
       ValueError: If the file is damaged, or its arrays break a rule.
     """
-    try:
-        headers = {name: h for name, h in _read_headers(path).items() if len(h[0]) > 2}
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    kind = path.suffix.lower()
+    with reading(path, kind):
+        every = numpy_files.read_headers(path)
+    headers = {name: header for name, header in every.items() if len(header.shape) > 2}
     _check_headers(path, headers)
-    try:
-        if path.suffix.lower() == ".npy":
-            arrays = {name: np.load(path, allow_pickle=False) for name in headers}
-        else:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in headers}
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    with reading(path, kind):
+        arrays = numpy_files.read_arrays(path, headers)
     return {name: _with_channels(array) for name, array in arrays.items()}
 
 
-def _read_headers(path: pathlib.Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Returns the shapes and types of the arrays in a NumPy file by their names."""
-    if path.suffix.lower() == ".npy":
-        with path.open("rb") as file:
-            return {"images": _read_header(file)}
-    headers = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            with archive.open(member) as file:
-                headers[member.removesuffix(".npy")] = _read_header(file)
-    return headers
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], str]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    else:
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    return shape, dtype.name
-
-
-def _check_headers(path: pathlib.Path, headers: dict[str, tuple[tuple[int, ...], str]]) -> None:
+def _check_headers(path: pathlib.Path, headers: dict[str, ArrayHeader]) -> None:
     names = set(headers)
     if len(names) != 1 and not {"train", "test"} <= names <= set(_PART_NAMES):
         raise ValueError(
@@ -161,16 +134,10 @@ def _check_headers(path: pathlib.Path, headers: dict[str, tuple[tuple[int, ...],
             f"optionally, validation, got {sorted(names)} in {path}."
         )
     for name, (shape, dtype) in headers.items():
-        _check(path, f" in {name!r}", shape, dtype)
+        _check(path, f" in {name!r}", shape, dtype.name)
     if len({(*shape, 1)[1:4] for shape, _ in headers.values()}) > 1:
         found = " and ".join(f"{list(shape)} in {name!r}" for name, (shape, _) in headers.items())
         raise ValueError(f"`source` must have images of one size, got {found} of {path}.")
-
-
-def _open(path: pathlib.Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        is_compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if is_compressed else path.open("rb")
 
 
 def _check(path: pathlib.Path, place: str, shape: tuple[int, ...], dtype: str) -> None:
@@ -184,11 +151,6 @@ def _check(path: pathlib.Path, place: str, shape: tuple[int, ...], dtype: str) -
             "`source` must hold images of shape [n, height, width] or [n, height, width, channels] "
             f"with 1 to 4 channels, got {list(shape)}{place} of {path}."
         )
-
-
-def _unreadable(path: pathlib.Path, error: Exception) -> ValueError:
-    kind = path.suffix.lower() if path.suffix.lower() in _NUMPY_SUFFIXES else "IDX"
-    return ValueError(f"`source` must be a readable {kind} file, got {path}: {error}")
 
 
 def _with_channels(images: np.ndarray) -> np.ndarray:

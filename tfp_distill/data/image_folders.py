@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.data import image_arrays
+from tfp_distill.data.reading import allowed_bytes, short
 
 __all__ = [
     "ImageHeader",
@@ -24,6 +25,9 @@ __all__ = [
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 _OTHER_FORMATS = (".bmp", ".gif", ".heic", ".tif", ".tiff", ".webp")
 _VALIDATION = ("validation", "val")
+# What a file of any size may have, and what a larger one may have for each of its bytes.
+_PIXELS, _PIXELS_A_BYTE = 2**24, 20
+_PIXELS_AT_ONCE = 2**24
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # By its colour type; a palette holds colours.
 
@@ -92,18 +96,37 @@ def read_headers(paths: list[pathlib.Path], image_size: int | None) -> int:
     Raises:
       ValueError: If a file is not a PNG or JPEG file, or two differ in size without `image_size`.
     """
-    first, channels = None, set()
+    first, channels, num_bytes = None, set(), 0
     for path in paths:
         header = read_header(path)
+        _check_pixels(path, header)
         first = first or header
         channels.add(header.channels)
+        num_bytes += path.stat().st_size
         if image_size is None and header[:2] != first[:2]:
             raise ValueError(
                 f"`image_size` must be given for images of different sizes: {paths[0]} has "
                 f"{first.height}x{first.width} pixels and {path} has "
                 f"{header.height}x{header.width}."
             )
-    return channels.pop() if len(channels) == 1 else 3
+    number = channels.pop() if len(channels) == 1 else 3
+    height, width = (image_size, image_size) if image_size else first[:2]
+    needed, allowed = len(paths) * height * width * number, allowed_bytes(num_bytes)
+    if needed > allowed:
+        raise ValueError(
+            f"`source` must hold files that unpack to at most {allowed:,} bytes, got {needed:,} in "
+            f"the {num_bytes:,} of {paths[0]} and others; `image_size` makes them smaller."
+        )
+    return number
+
+
+def _check_pixels(path: pathlib.Path, header: ImageHeader) -> None:
+    pixels, allowed = header.height * header.width, path.stat().st_size * _PIXELS_A_BYTE
+    if not 0 < pixels <= max(_PIXELS, allowed):
+        raise ValueError(
+            f"`source` must hold images of 1 to {max(_PIXELS, allowed):,} pixels for files of that "
+            f"size, got {header.height}x{header.width} in {path}."
+        )
 
 
 def decode(
@@ -133,8 +156,13 @@ def decode(
         return image_arrays.crop_and_resize(image, image_size)
 
     names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    batches = names.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = batches.batch(image_arrays.BATCH_SIZE).prefetch(2)
+    # Large images are decoded one by one, and not kept by the batch.
+    pixels = max(header.height * header.width for header in map(read_header, paths))
+    parallel = tf.data.AUTOTUNE if 64 * pixels <= _PIXELS_AT_ONCE else 1
+    kept = image_size**2 if image_size else pixels
+    batch_size = min(image_arrays.BATCH_SIZE, max(1, _PIXELS_AT_ONCE // kept))
+    batches = names.map(read, num_parallel_calls=parallel)
+    batches = batches.batch(batch_size).prefetch(1)
     done = 0
     try:
         for batch in batches.as_numpy_iterator():
@@ -146,8 +174,9 @@ def decode(
             try:
                 read(tf.constant(str(path)))
             except tf.errors.OpError as error:
+                reason = short(error.message)
                 raise ValueError(
-                    f"`source` must hold whole PNG and JPEG files, got {path}: {error.message}"
+                    f"`source` must hold whole PNG and JPEG files, got {path}: {reason}"
                 ) from error
         raise
 

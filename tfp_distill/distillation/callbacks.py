@@ -179,7 +179,8 @@ class DistillationMonitor(DistillerCallback):
 
 def _sums_of_distances(distiller: FlowDistiller) -> Callable[..., dict[str, tf.Tensor]]:
     def sums(index: tf.Tensor, x: tf.Tensor, condition: tf.Tensor | None = None):
-        shared = distiller.shared_pass(x, condition, StepRandom(distiller.seed, index))
+        random = StepRandom(distiller.seed, index, stream="evaluation")
+        shared = distiller.shared_pass(x, condition, random)
         student, teacher = shared.student_trace, shared.teacher_trace
         samples = shared.student_sample_of_kept(1.0).x - shared.teacher_sample(1.0).x
         samples = tf.abs(distiller.student.standardize.in_units_of_scale(samples))

@@ -30,10 +30,14 @@ class FlowDistiller(PartwiseModel):
         loss = student_loss_weight * nll + sum_i distillation_loss_weights[i] * distillation_loss_i
 
     per example, with nll in nats per example (Walton et al., 2023, eq. 15, as a minimised loss).
-    The argument names are those of `keras.distillation.Distiller`. Example:
+    The argument names are those of `keras.distillation.Distiller`, which takes the teacher first:
+    here all are given by name. Its `student_loss_weight` w is from 0 to 1, 0.5 by default, and
+    gives the distillation losses together the weight 1 - w; here it is a weight of its own, 1 by
+    default, and the others are what they are said to be. Keras's loss is this one with
+    `student_loss_weight=w, distillation_loss_weights=[(1 - w) * weight, ...]`. Example:
 
         distiller = FlowDistiller(
-            student, teacher,
+            student=student, teacher=teacher,
             distillation_losses=[IntermediateLatentLoss(), SynthesizedLoss()],
             distillation_loss_weights=[0.075, 0.075], student_loss_weight=0.85)
         distiller.compile(optimizer="adam")
@@ -54,22 +58,32 @@ class FlowDistiller(PartwiseModel):
         the student's event shape and nothing else in common with it.
       distillation_losses: one or more losses with different names.
       distillation_loss_weights: one non-negative weight a loss; 1 each by default.
-      student_loss_weight: non-negative weight of the nll.
+      student_loss_weight: non-negative weight of the nll, which leaves the others' as they are.
       seed: seed of the shared latents.
       name: name of the model.
 
     Raises:
+      TypeError: if an argument has no name.
       ValueError: if shapes, names, weights or taps do not fit each other.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> FlowDistiller:
+        """Refuses arguments without names before Python does, to say why."""
+        if args:
+            raise TypeError(
+                "`student`, `teacher` and all other arguments must be given by name, because "
+                f"Keras's own Distiller takes the teacher first, got {len(args)} without one."
+            )
+        return super().__new__(cls, **kwargs)
+
     def __init__(
         self,
+        *,
         student: Flow,
         teacher: Flow | Teacher | tfp.distributions.TransformedDistribution,
         distillation_losses: DistillationLoss | Sequence[DistillationLoss],
         distillation_loss_weights: float | Sequence[float] | None = None,
         student_loss_weight: float = 1.0,
-        *,
         seed: int = 0,
         name: str | None = None,
     ) -> None:
@@ -329,7 +343,8 @@ class FlowDistiller(PartwiseModel):
 
     def _sample_teacher(self, n: int) -> tf.Tensor:
         placeholder = tf.zeros([n, *self.student.event_shape], self.compute_dtype)
-        shared = self.shared_pass(placeholder, None, StepRandom(self.seed, 0))
+        random = StepRandom(self.seed, 0, stream="initialization")
+        shared = self.shared_pass(placeholder, None, random)
         x = tf.boolean_mask(shared.teacher_sample(1.0).x, shared.kept(1.0))
         if len(x) < 2:
             raise ValueError(

@@ -1,22 +1,31 @@
 """Evaluation: likelihood, speed, plots, and the report that holds all of it."""
 
 from tfp_distill.evaluation.callbacks import SampleGrid
+from tfp_distill.evaluation.comparisons import ahead_of_student, gap_closed, gap_closed_error
 from tfp_distill.evaluation.feature_statistics import (
     FeatureStatistics,
     image_statistics,
     reference_statistics,
 )
 from tfp_distill.evaluation.features import FeatureExtractor
+from tfp_distill.evaluation.flow_result import Result, evaluate_flow
 from tfp_distill.evaluation.frechet import FrechetDistance, check_comparable, frechet_distance
+from tfp_distill.evaluation.fronts import fronts
 from tfp_distill.evaluation.image_streams import interpolated_images, sampled_images
 from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
     evaluate_likelihood,
     evaluation_batch_size,
+    latent_round_trip_error,
     round_trip_error,
 )
 from tfp_distill.evaluation.mosaic import mosaic
+from tfp_distill.evaluation.paired import (
+    PairedDifference,
+    error_of_gap_closed,
+    paired_difference,
+)
 from tfp_distill.evaluation.part_curves import part_curves
 from tfp_distill.evaluation.part_history import (
     EpochRecord,
@@ -34,47 +43,51 @@ from tfp_distill.evaluation.pictures import (
 )
 from tfp_distill.evaluation.plots import marginals, pairwise
 from tfp_distill.evaluation.report import write_report
-from tfp_distill.evaluation.results import (
-    Result,
-    evaluate_flow,
-    gap_closed,
-    read_results_json,
-    write_results_json,
-)
+from tfp_distill.evaluation.results import read_results_json, write_results_json
+from tfp_distill.evaluation.sample_quality import DataRange, SampleQuality, sample_quality
 from tfp_distill.evaluation.speed import Speed, measure_speed
 from tfp_distill.evaluation.table import format_table
 from tfp_distill.evaluation.text_table import Table
 from tfp_distill.pixels import bits_per_dim
 
 __all__ = [
+    "DataRange",
     "EpochRecord",
     "FeatureExtractor",
     "FeatureStatistics",
     "FrechetDistance",
     "LearningCurve",
     "Likelihood",
+    "PairedDifference",
     "PartHistory",
     "PhaseSummary",
     "Result",
     "SampleGrid",
+    "SampleQuality",
     "Speed",
     "Table",
+    "ahead_of_student",
     "bits_per_dim",
     "check_comparable",
+    "error_of_gap_closed",
     "evaluate_flow",
     "evaluate_likelihood",
     "evaluation_batch_size",
     "format_table",
     "frechet_distance",
+    "fronts",
     "gap_closed",
+    "gap_closed_error",
     "image_statistics",
     "interpolated_images",
     "interpolations",
+    "latent_round_trip_error",
     "learning_curves",
     "marginals",
     "measure_speed",
     "mosaic",
     "nearest_training_images",
+    "paired_difference",
     "pairwise",
     "part_curves",
     "phase_summaries",
@@ -84,6 +97,7 @@ __all__ = [
     "reference_statistics",
     "round_trip_error",
     "sample_grid",
+    "sample_quality",
     "sampled_images",
     "temperature_sweep",
     "training_table",

@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.evaluation.compiled import compiled
+from tfp_distill.compiling import compiled
 from tfp_distill.evaluation.mosaic import mosaic
 from tfp_distill.evaluation.pictures import check_temperature
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
-from tfp_distill.training import StepRandom, averaged_weights
+from tfp_distill.training import averaged_weights, sample_latents
 
 __all__ = ["SampleGrid"]
 
@@ -106,8 +106,8 @@ class SampleGrid(keras.callbacks.Callback):
 
     def _make_generator(self) -> Callable[[], tf.Tensor]:
         flow = self._flow
-        z = self._temperature * StepRandom(0, self._seed).normal(
-            self._num_samples, flow.latent_dims, flow.compute_dtype
+        z = self._temperature * sample_latents(
+            self._num_samples, flow.latent_dims, self._seed, flow.compute_dtype
         )
         # Not by XLA, which takes longer to compile a large flow than all pictures take to draw.
         function = compiled(

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.evaluation.compiled import compiled
+from tfp_distill.compiling import compiled
 from tfp_distill.evaluation.fingerprints import model_fingerprint
 from tfp_distill.flows.config import check_at_least
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.evaluation.compiled import compiled, prefers_xla
+from tfp_distill.compiling import compiled, xla_pays
 from tfp_distill.evaluation.likelihood import evaluation_batch_size
 from tfp_distill.evaluation.pictures import check_images_of, check_temperature
 from tfp_distill.flows import Flow, interpolate_latents
@@ -52,7 +52,7 @@ def sampled_images(
     def arguments(start: int, stop: int) -> list[np.ndarray]:
         first = start - start % _LATENTS_A_DRAW
         draws = [
-            StepRandom(seed, place // _LATENTS_A_DRAW)
+            StepRandom(seed, place // _LATENTS_A_DRAW, stream="samples in batches")
             .normal(_LATENTS_A_DRAW, flow.latent_dims, flow.compute_dtype)
             .numpy()
             for place in range(first, stop, _LATENTS_A_DRAW)
@@ -136,7 +136,7 @@ def _stream(
             # The last batch is filled up with images that are not asked for, and cut.
             rows = min(batch_size, n - start)
             parts = [_filled_up(part, batch_size) for part in arguments(start, start + rows)]
-            run = run or compiled(function, *parts, jit_compile=prefers_xla(flow))
+            run = run or compiled(function, *parts, jit_compile=xla_pays(len(flow.event_shape)))
             yield run(*parts).numpy()[:rows]
 
     return batches()

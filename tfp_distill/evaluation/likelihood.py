@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.evaluation.compiled import compiled, prefers_xla
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.pixels import DequantizedImages
+from tfp_distill.training import StepRandom
 
-__all__ = ["Likelihood", "evaluate_likelihood", "evaluation_batch_size", "round_trip_error"]
+__all__ = [
+    "Likelihood",
+    "evaluate_likelihood",
+    "evaluation_batch_size",
+    "latent_round_trip_error",
+    "round_trip_error",
+]
 
 _VALUES_OF_IMAGES = 300_000
 
@@ -30,12 +36,25 @@ class Likelihood:
         `standard_deviation / sqrt(num_examples)`. nan where the mean is not finite.
       num_examples: number of examples.
       num_non_finite: number of examples whose log-likelihood is not finite.
+      values: the log-likelihood of each example, float64 `[num_examples]`, in the order of the
+        data, for `paired_difference`; None where it is not known. Not part of comparisons.
     """
 
     mean: float
     standard_error: float
     num_examples: int
     num_non_finite: int = 0
+    values: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of_values(cls, values: np.ndarray) -> Likelihood:
+        """Returns the likelihood of at least two examples of these log-likelihoods `[n]`."""
+        values = np.asarray(values, np.float64)
+        num_non_finite = int(np.count_nonzero(~np.isfinite(values)))
+        deviation = float(np.std(values, ddof=1)) if num_non_finite == 0 else float("nan")
+        with np.errstate(invalid="ignore"):  # The mean of inf and -inf is nan, and counted.
+            mean = float(np.mean(values))
+        return cls(mean, deviation / len(values) ** 0.5, len(values), num_non_finite, values)
 
     def __str__(self) -> str:
         """The mean plus or minus two standard errors."""
@@ -50,7 +69,7 @@ def evaluate_likelihood(
 ) -> Likelihood:
     """Computes the mean log-likelihood of every row of `x`.
 
-    Batches run through one compiled function and are accumulated in float64.
+    Batches are accumulated in float64.
 
     Args:
       flow: the flow.
@@ -62,7 +81,7 @@ def evaluate_likelihood(
       draws: how many draws of the noise of uint8 images are averaged, for each image.
 
     Returns:
-      The `Likelihood`.
+      The `Likelihood`, with the `values` of all rows.
 
     Raises:
       ValueError: if `x` has fewer than two rows, `condition` not as many rows as `x`, or several
@@ -73,22 +92,13 @@ def evaluate_likelihood(
     check_at_least(1, draws=draws)
     if draws > 1 and not _are_bytes(x):
         raise ValueError(f"`draws` must be 1 where `x` is no uint8 images, got {draws}.")
-    log_prob, sums = None, 0.0
+    sums = 0.0
     for draw in range(draws):
         parts = []
         for batch, rows in _batches(flow, x, condition, batch_size, draw):
-            log_prob = log_prob or compiled(flow.log_prob, *batch, jit_compile=prefers_xla(flow))
-            parts.append(np.asarray(log_prob(*batch), np.float64)[:rows])
+            parts.append(np.asarray(flow.log_prob(*batch), np.float64)[:rows])
         sums = sums + np.concatenate(parts)
-    values = sums / draws
-    num_non_finite = int(np.count_nonzero(~np.isfinite(values)))
-    deviation = float(np.std(values, ddof=1)) if num_non_finite == 0 else float("nan")
-    return Likelihood(
-        mean=float(np.mean(values)),
-        standard_error=deviation / len(values) ** 0.5,
-        num_examples=len(values),
-        num_non_finite=num_non_finite,
-    )
+    return Likelihood.of_values(sums / draws)
 
 
 def evaluation_batch_size(flow: Flow) -> int:
@@ -115,12 +125,45 @@ def round_trip_error(
     Raises:
       ValueError: if `x` has no rows, or `condition` not as many rows as `x`.
     """
-    # Run eagerly: a sequential direction takes far longer to compile than to run.
     errors = []
     for (batch, *rest), _ in _batches(flow, x, condition, batch_size):
         z = tf.identity(flow.to_latent(batch, *rest))  # no bijector can answer from its cache
         difference = flow.standardize.in_units_of_scale(flow.to_data(z, *rest) - batch)
         errors.append(tf.reduce_max(tf.abs(difference)).numpy())
+    return float(np.max(errors))
+
+
+def latent_round_trip_error(
+    flow: Flow,
+    n: int,
+    condition: Any = None,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> float:
+    """Returns the largest error of `to_latent(to_data(z))`, of z that are normal as the base is.
+
+    An inverse that is exact on data need not be so where the flow puts its samples.
+
+    Args:
+      flow: the flow.
+      n: number of latents.
+      condition: `[n, C]` for a conditional flow.
+      seed: equal seeds give equal latents, those of `flow.sample(n, seed=seed)`.
+      batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
+
+    Returns:
+      The error; inf or nan where the flow produces such values.
+
+    Raises:
+      ValueError: if `n` or `batch_size` is less than 1, or `condition` has not n rows.
+    """
+    check_at_least(1, n=n)
+    latents = StepRandom(0, seed).normal(n, flow.latent_dims, flow.compute_dtype).numpy()
+    errors = []
+    for (z, *rest), _ in _batches(flow, latents, condition, batch_size):
+        x = tf.identity(flow.to_data(z, *rest))  # no bijector can answer from its cache
+        errors.append(tf.reduce_max(tf.abs(flow.to_latent(x, *rest) - z)).numpy())
     return float(np.max(errors))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +21,7 @@ class EpochRecord:
     Attributes:
       parts: the parts that trained, counted from 0; None for end to end.
       steps: number of training steps.
-      seconds: training time, compilation included and validation not.
+      seconds: training time, compilation included, validation and drawing not.
       train: figure of the last of `parts`, or of the flow end to end, on training data.
       validation: figure of the whole flow on validation data, whatever was trained.
       peak_bytes: peak memory of the epoch; None where it is not known.
@@ -80,6 +81,18 @@ class PartHistory:
     def seconds(self) -> float:
         """Time of all epochs."""
         return sum(epoch.seconds for epoch in self.epochs)
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch with the lowest validation figure, the first of several; None without epochs.
+
+        One whose figure is nan is the best only where all are.
+        """
+        return min(
+            self.epochs,
+            key=lambda epoch: (math.isnan(epoch.validation), epoch.validation),
+            default=None,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,14 +13,15 @@ _FIGURES = "Train and validation are negative log-likelihoods in {}; lower is be
 _PHASES = (
     "Each is that of the last epoch of its phase: train of the last part that trains, validation "
     "of the whole flow. Time per epoch is the median without the first epoch of a phase, which "
-    "compiles, and without validation; of end to end is its ratio to an end-to-end epoch. "
-    "Forward and backward are what a training step hands across the boundaries of parts: hidden "
-    "values, and gradients, which stop there but for end-to-end epochs. "
+    "compiles, and without validation and drawing; of end to end is its ratio to an end-to-end "
+    "epoch. Forward and backward are what a training step hands across the boundaries of parts: "
+    "hidden values, and gradients, which stop there but for end-to-end epochs. "
     "Peak memory is the highest of an epoch, where it is known."
 )
 _TRAININGS = (
-    "Both are those of the flow after the last epoch. Time is that of all epochs, compilation "
-    "included and validation not; of end to end is its ratio to the training end_to_end."
+    "Both are those of the flow that is kept: that of the epoch with the best validation figure. "
+    "Time is that of all epochs, compilation included, validation and drawing not; of end to end "
+    "is its ratio to the training end_to_end."
 )
 
 
@@ -64,7 +65,7 @@ def training_table(
 
     Args:
       histories: the trainings of one run by name, as `phase_summaries` takes them.
-      test: the figure on test data by name, where it is known.
+      test: the figure of the best flow on test data by name, where it is known.
       unit: unit of the figures.
     """
     reference = histories["end_to_end"].seconds if "end_to_end" in histories else None
@@ -75,7 +76,7 @@ def training_table(
             f"{len(history.epochs):,}",
             format_duration(history.seconds),
             _ratio(history.seconds / reference if reference else None),
-            f"{history.epochs[-1].validation:.3f}" if history.epochs else UNDEFINED,
+            UNDEFINED if history.best is None else f"{history.best.validation:.3f}",
             f"{test[name]:.3f}" if test and name in test else UNDEFINED,
         ]
         for name, history in histories.items()

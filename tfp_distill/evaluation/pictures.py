@@ -14,7 +14,7 @@ from tfp_distill.evaluation.style import model_colours
 from tfp_distill.flows import Flow, interpolate
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.pixels import PixelFormat
-from tfp_distill.training import StepRandom
+from tfp_distill.training import sample_latents
 
 __all__ = [
     "interpolations",
@@ -231,7 +231,7 @@ def _latents(flows: Mapping[str, Flow], num_samples: int, seed: int) -> np.ndarr
     check_at_least(1, num_samples=num_samples)
     check_at_least(0, seed=seed)
     dims = next(iter(flows.values())).latent_dims
-    return StepRandom(0, seed).normal(num_samples, dims).numpy()
+    return sample_latents(num_samples, dims, seed).numpy()
 
 
 def _decode(flow: Flow, z: np.ndarray) -> np.ndarray:

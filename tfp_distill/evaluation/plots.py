@@ -36,6 +36,9 @@ def marginals(
 ) -> Figure:
     """Draws a histogram of every column: the data as an area, each model as a line.
 
+    The outermost bin of each side, beyond a dotted line, holds everything that lies farther out,
+    as if it were in a bin of the usual width; what is not finite is in none.
+
     If there are more columns than `max_columns`, those are shown in which some model is farthest
     from the data, by the mean distance of their quantiles in standard deviations of the data.
 
@@ -44,7 +47,8 @@ def marginals(
       samples: samples of each model `[m, D]`, by name.
       feature_names: names of the D columns; x1 ... xD by default.
       max_columns: largest number of columns to show.
-      bins: number of bins between the 0.2 and the 99.8 percentile of the data.
+      bins: number of bins between the 0.2 and the 99.8 percentile of the data, the outermost two
+        not counted.
     """
     names = _check(data, samples, feature_names)
     columns = _farthest_columns(data, samples, max_columns)
@@ -57,16 +61,21 @@ def marginals(
         if column is None:
             axes.set_axis_off()
             continue
-        edges = np.linspace(*_range(data[:, column]), bins + 1)
-        axes.stairs(
-            _density(data[:, column], edges), edges, fill=True, color=DATA_COLOUR, label="data"
-        )
+        low, high = _range(data[:, column])
+        width = (high - low) / bins
+        edges = np.linspace(low - width, high + width, bins + 3)
+        of_data = _density(data[:, column], edges)
+        axes.stairs(of_data, edges, fill=True, color=DATA_COLOUR, label="data")
+        highest = of_data.max()
         for name, values in samples.items():
             density = _density(values[:, column], edges)
             axes.stairs(density, edges, color=colours[name], lw=1.2, label=name, baseline=None)
+            highest = max(highest, density[0], density[-1])  # What lies beyond is never cut off.
+        for end in (low, high):
+            axes.axvline(end, color=FAINT, lw=0.6, ls=":", zorder=0)
         axes.set_xlabel(names[column])
         axes.set_yscale("log")
-        _limit_density(axes, _density(data[:, column], edges))
+        _limit_density(axes, of_data, highest)
         tidy(axes)
     for row in range(down):
         panels[row * across].set_ylabel("density (log)")
@@ -74,9 +83,11 @@ def marginals(
     figure.legend(
         handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=10
     )
+    text = "beyond the dotted lines: all that lies farther out"
     if len(columns) < data.shape[1]:
-        text = f"the {len(columns)} of {data.shape[1]} columns farthest from the data"
-        figure.text(0.995, 0.99, text, ha="right", va="top", fontsize=9, color=FAINT)
+        text = f"the {len(columns)} of {data.shape[1]} columns farthest from the data; {text}"
+    # Below, because above are the names of the models.
+    figure.supxlabel(text, x=0.995, ha="right", fontsize=9, color=FAINT)
     return figure
 
 
@@ -160,14 +171,16 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 
 def _density(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Returns the density of *all* values in each bin, also of those beyond the edges."""
-    return np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
+    """Returns the density of *all* values in each bin; what lies beyond is in the outermost."""
+    counts = np.histogram(values, [-np.inf, *edges[1:-1], np.inf])[0]
+    return counts / (len(values) * np.diff(edges))
 
 
-def _limit_density(axes: Axes, density: np.ndarray) -> None:
+def _limit_density(axes: Axes, density: np.ndarray, highest: float) -> None:
+    """Shows the density of the data, and of models what is not higher than `highest`."""
     top, positive = density.max(), density[density > 0]
     if len(positive):
-        axes.set_ylim(min(max(positive.min() / 2, top * 1e-4), top / 30), top * 2)
+        axes.set_ylim(min(max(positive.min() / 2, top * 1e-4), top / 30), highest * 2)
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tfp_distill.evaluation.results import Result, write_text
+from tfp_distill.evaluation.flow_result import Result
+from tfp_distill.evaluation.results import write_text
 from tfp_distill.evaluation.table import results_table
 from tfp_distill.evaluation.text_table import Table
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfp_distill.evaluation.compiled import compiled, prefers_xla
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
 
@@ -40,40 +39,29 @@ class Speed:
         )
 
 
-def measure_speed(
-    flow: Flow,
-    *,
-    batch_size: int = 1000,
-    repeats: int = 20,
-    jit_compile: bool | None = None,
-) -> Speed:
-    """Times one batch in both directions, from host memory to host memory.
+def measure_speed(flow: Flow, *, batch_size: int = 1000, repeats: int = 20) -> Speed:
+    """Times one batch in both directions as they are called, from host memory to host memory.
 
     The batch holds samples of the flow (a conditional flow's condition is 0). Each direction is
-    compiled and run once before the timing starts, and every timed call waits for its result. The
-    median makes the figure robust against other work on the machine.
+    called once before the timing starts, which compiles it, and every timed call waits for its
+    result. The median makes the figure robust against other work on the machine.
 
     Args:
       flow: the flow.
       batch_size: number of rows.
       repeats: number of timed calls of each direction.
-      jit_compile: whether XLA compiles the two directions; a plain graph otherwise. By default yes,
-        but for images on a CPU.
 
     Returns:
       The `Speed`.
     """
     check_at_least(1, batch_size=batch_size, repeats=repeats)
-    jit_compile = prefers_xla(flow) if jit_compile is None else jit_compile
     dims, dtype = flow.config.condition_dims, flow.compute_dtype
     condition = [tf.zeros([batch_size, dims], dtype)] if dims else []
     z = tf.random.stateless_normal([batch_size, flow.latent_dims], [0, 0], dtype=dtype)
-    to_data = compiled(flow.to_data, z, *condition, jit_compile=jit_compile)
-    x = to_data(z, *condition)
-    to_latent = compiled(flow.to_latent, x, *condition, jit_compile=jit_compile)
+    x = flow.to_data(z, *condition)
     return Speed(
-        to_latent_seconds=_median_seconds(lambda: to_latent(x, *condition), repeats),
-        to_data_seconds=_median_seconds(lambda: to_data(z, *condition), repeats),
+        to_latent_seconds=_median_seconds(lambda: flow.to_latent(x, *condition), repeats),
+        to_data_seconds=_median_seconds(lambda: flow.to_data(z, *condition), repeats),
         batch_size=batch_size,
         repeats=repeats,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from tfp_distill.evaluation.results import Result, gap_closed
+from tfp_distill.evaluation.comparisons import ahead_of_student, gap_closed, gap_closed_error
+from tfp_distill.evaluation.flow_result import Result
 from tfp_distill.evaluation.text_table import UNDEFINED, Table, format_duration
 
 __all__ = ["format_table", "results_table"]
@@ -23,12 +24,29 @@ _FRECHET = (
     "half-way between two test images, under the features of {}; lower is better, and figures "
     "under other features are of another scale. Behind them, the part of the gap that is closed. "
 )
-_EXPLANATION = (
-    "All models see the same test data, so that their differences are surer than "
-    "each error by itself suggests. Gap closed is (distilled − student) / (teacher − student). "
-    "Round trip is the largest error of data → latent → data, in units of the data’s scale. "
-    "Skipped steps changed nothing because a loss or gradient was not finite."
+# Below the plain text too.
+_ERRORS = (
+    "± beside a likelihood is the error of that figure, not that of a difference of two models: "
 )
+_PAIRED = (
+    "that is in the column ahead of student, the mean difference to the plain student on the same "
+    "test data, in {}, ± two standard errors; positive is better. "
+)
+_UNPAIRED = "all models see the same test data, so that differences are surer than it suggests. "
+_ONE_SEED = (
+    "Each model was trained once: differences of one seed also contain the luck of the training."
+)
+_EXPLANATION = (
+    "Gap closed is (distilled − student) / (teacher − student), ± two standard errors where they "
+    "are known, and only where the teacher is ahead of the student by more than two. "
+    "Round trip is the largest error of data → latent → data, in units of the data’s scale, or of "
+    "latent → data → latent, if that is larger. "
+)
+_OUTSIDE = (
+    "Outside is the share of samples beyond the range of the training data in any column; of the "
+    "test data it is {}. "
+)
+_SKIPPED = "Skipped steps changed nothing because a loss or gradient was not finite."
 
 
 def format_table(results: Sequence[Result]) -> str:
@@ -37,7 +55,11 @@ def format_table(results: Sequence[Result]) -> str:
     Args:
       results: one row each, in this order. The gap closed needs "teacher" and "student".
     """
-    return "\n".join([str(results_table(results)), *_batch_sizes(results)])
+    if not results:
+        return str(results_table(results))
+    return "\n".join(
+        [str(results_table(results)), *_batch_sizes(results), _errors(results), _ONE_SEED]
+    )
 
 
 def results_table(results: Sequence[Result]) -> Table:
@@ -45,14 +67,16 @@ def results_table(results: Sequence[Result]) -> Table:
     columns = {
         "model": lambda r: r.name,
         _likelihood_name(results): lambda r: _likelihood(r),
-        "gap closed": lambda r: _percent(gap_closed(results, r.name)),
+        **({"ahead of student": functools.partial(_ahead, results)} if _pairs(results) else {}),
+        "gap closed": lambda r: _gap_closed(results, r.name),
         **{
             f"FD {name}": functools.partial(_frechet, results, name) for name in _distances(results)
         },
         "parameters": lambda r: f"{r.parameters:,}",
         "to latent": lambda r: format_duration(r.speed.to_latent_seconds),
         "to data": lambda r: format_duration(r.speed.to_data_seconds),
-        "round trip": lambda r: f"{r.round_trip_error:.0e}",
+        "round trip": lambda r: f"{r.worst_round_trip_error:.0e}",
+        **({"outside": _outside} if any(r.samples for r in results) else {}),
         "steps": lambda r: f"{r.training_steps:,}",
         "training": lambda r: format_duration(r.training_seconds),
         "skipped": lambda r: f"{r.skipped_steps:,}",
@@ -69,7 +93,18 @@ def _explanation(results: Sequence[Result]) -> str:
         text += _FRECHET.format(
             f"{distance.num_reference:,}", f"{distance.num_samples:,}", distance.extractor
         )
-    return " ".join([text + _EXPLANATION, *_batch_sizes(results)])
+    text += " ".join([_errors(results), _ONE_SEED, _EXPLANATION])
+    for shares in [r.samples.held_out_outside for r in results if r.samples][:1]:
+        text += _OUTSIDE.format(_share(shares))
+    return " ".join([text + _SKIPPED, *_batch_sizes(results)])
+
+
+def _errors(results: Sequence[Result]) -> str:
+    """Returns what ± is the error of, and where that of a difference is."""
+    if not _pairs(results):
+        return (_ERRORS + _UNPAIRED).rstrip()
+    unit = "bits per dimension" if _are_images(results) else "nats per example"
+    return (_ERRORS + _PAIRED.format(unit)).rstrip()
 
 
 def _batch_sizes(results: Sequence[Result]) -> list[str]:
@@ -81,6 +116,10 @@ def _batch_sizes(results: Sequence[Result]) -> list[str]:
 
 def _are_images(results: Sequence[Result]) -> bool:
     return any(result.bits_per_dim is not None for result in results)
+
+
+def _pairs(results: Sequence[Result]) -> bool:
+    return any(ahead_of_student(results, result.name) for result in results)
 
 
 def _likelihood_name(results: Sequence[Result]) -> str:
@@ -111,5 +150,35 @@ def _likelihood(result: Result) -> str:
     return text
 
 
+def _ahead(results: Sequence[Result], result: Result) -> str:
+    """Returns the difference to the student, in the unit of the column of likelihoods."""
+    ahead = ahead_of_student(results, result.name)
+    if ahead is None:
+        return UNDEFINED
+    unit = 1.0 if result.bits_per_nat is None else result.bits_per_nat
+    return f"{unit * ahead.mean:.3f} ± {2 * unit * ahead.standard_error:.3f}"
+
+
+def _gap_closed(results: Sequence[Result], name: str) -> str:
+    part, error = gap_closed(results, name), gap_closed_error(results, name)
+    if part is None or error is None:
+        return _percent(part)
+    return f"{100 * part:.0f} ± {200 * error:.0f} %"
+
+
+def _outside(result: Result) -> str:
+    if result.samples is None:
+        return UNDEFINED
+    text = _share(result.samples.outside)
+    if result.samples.num_non_finite:
+        text += f" ({result.samples.num_non_finite:,} not finite)"
+    return text
+
+
 def _percent(part: float | None) -> str:
     return UNDEFINED if part is None else f"{100 * part:.0f} %"
+
+
+def _share(part: float) -> str:
+    """Returns a part that may be small in percent, without pretending that it is nothing."""
+    return f"{100 * part:.1f} %" if part >= 0.01 or part == 0 else f"{100 * part:.1g} %"

@@ -12,7 +12,9 @@ import tensorflow_probability as tfp
 from tfp_distill.bijectors import Standardize, TracedChain
 from tfp_distill.pixels import PixelFormat
 
-__all__ = ["FlowConfig", "check_at_least"]
+__all__ = ["FlowConfig", "check_at_least", "check_integer", "weight_seed"]
+
+_LARGEST_SEED = 2**31 - 1  # A prime: seeds that are multiples of 1,000 still differ.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +69,15 @@ def check_at_least(minimum: int, **values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")
+
+
+def check_integer(**values: int) -> None:
+    """Raises `ValueError` unless every value is an integer, of any size and sign."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"`{name}` must be an integer, got {value!r}.")
+
+
+def weight_seed(seed: int) -> int:
+    """Returns a seed that NumPy and Keras take, which is from 0 to 2^31 - 2, of any integer."""
+    return seed % _LARGEST_SEED

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_distill.bijectors import (
     Segment,
@@ -18,13 +18,14 @@ from tfp_distill.bijectors import (
     TracedChain,
     standard_normal_log_prob,
 )
-from tfp_distill.flows.config import FlowConfig
+from tfp_distill.compiling import CompiledPasses, xla_pays
+from tfp_distill.flows.batches import Batch, check_sampling, flat_batch, per_sample
+from tfp_distill.flows.config import FlowConfig, check_integer
+from tfp_distill.flows.distribution import FlowDistribution
 from tfp_distill.flows.presets import preset_config
-from tfp_distill.training import PartwiseModel, StepRandom, losses_by_name
+from tfp_distill.training import PartwiseModel, StepRandom, losses_by_name, sample_latents
 
 __all__ = ["Flow", "load_flow"]
-
-tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -35,7 +36,8 @@ class Flow(PartwiseModel):
 
     It trains by maximum likelihood with `compile` and `fit` on batches of `x` or `(x, condition)`,
     and is saved and loaded as any Keras model. Likelihoods are in nats per example and in the units
-    of x. Example:
+    of x. Its passes take data of any batch shape, and are compiled: each at its first call, for
+    batches of all sizes (see `tfp_distill.compiling`). Example:
 
         flow = Flow(TabularGlowConfig(dims=6))
         flow.compile(optimizer="adam")
@@ -44,19 +46,22 @@ class Flow(PartwiseModel):
 
     Args:
       config: the architecture.
-      seed: seed of the noise that training draws.
+      seed: seed of the noise that training draws, any integer.
       name: name of the model.
     """
 
     def __init__(self, config: FlowConfig, *, seed: int = 0, name: str | None = None) -> None:
         if not isinstance(config, FlowConfig):
             raise ValueError(f"`config` must be a FlowConfig, got {type(config).__name__}.")
+        check_integer(seed=seed)
         names = ("nll", "bits_per_dim") if config.pixel_format else ("nll",)
         super().__init__(loss_names=names, seed=seed, name=name)
         self.config = config
         self._initialized = self._add_counter("initialized")
         self._bijector = config.build_bijector()
         self._bijector_layers = list(self._bijector.keras_layers)
+        self._passes = CompiledPasses(use_xla=xla_pays(len(config.event_shape)))
+        self._make_distribution = functools.cache(lambda: FlowDistribution(self))
         self.built = True
 
     @classmethod
@@ -70,11 +75,10 @@ class Flow(PartwiseModel):
         return self._bijector
 
     @property
-    def distribution(self) -> tfd.TransformedDistribution:
-        """The flow as a TFP distribution (with `bijector_kwargs` for a condition)."""
-        zeros = tf.zeros(self.latent_dims, self.compute_dtype)
-        base = tfd.Independent(tfd.Normal(zeros, tf.ones_like(zeros)), 1)
-        return tfd.TransformedDistribution(base, self._bijector, name=self.name)
+    def distribution(self) -> FlowDistribution:
+        """The flow as a `tfd.TransformedDistribution`, see `FlowDistribution`."""
+        with tf.init_scope():
+            return self._make_distribution()
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -141,19 +145,18 @@ class Flow(PartwiseModel):
         """Runs the normalizing direction once and keeps every step's latent.
 
         Args:
-          x: data `[batch, ...]`.
-          condition: `[batch, C]` for a conditional flow.
+          x: data `[..., *event_shape]`.
+          condition: `[..., C]` for a conditional flow.
           stop_gradient_after: steps, counted from 1, that no gradient reaches from behind.
           until: the last step that runs; by default all do.
 
         Returns:
           A `Trace`; `latents[0]` is the standardised data, `latents[k]` comes after step k. All
-          latents are `[batch, D]`; those of images are in the order of pixels.
+          latents are `[..., D]`; those of images are in the order of pixels.
         """
-        x, condition = self._inputs(x, condition)
-        return self._bijector.trace(
-            x, condition, stop_gradient_after=stop_gradient_after, until=until
-        )
+        stops = tuple(sorted(stop_gradient_after))
+        run = functools.partial(self._bijector.trace, stop_gradient_after=stops, until=until)
+        return self._pass(("trace", stops, until), run, self._batch(x, condition))
 
     def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
         """Returns the trainable weights of the steps first to last, counted from 1."""
@@ -161,39 +164,65 @@ class Flow(PartwiseModel):
         return [weight for layer in layers for weight in layer.trainable_variables]
 
     def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
-        """Returns log p(x), `[batch]`, in nats, for data `[batch, ...]`."""
-        z, ildj = self._bijector.inverse_and_ildj(*self._inputs(x, condition))
-        return standard_normal_log_prob(z) + ildj
+        """Returns log p(x) `[...]`, in nats.
+
+        Args:
+          x: data `[..., *event_shape]`, with any batch shape.
+          condition: `[..., C]` for a conditional flow, with the batch shape of x or one that
+            broadcasts to it.
+        """
+        return self._pass("log_prob", self._log_prob, self._batch(x, condition))
 
     def to_latent(self, x: Any, condition: Any = None) -> tf.Tensor:
-        """Returns z `[batch, D]` for data `[batch, ...]`."""
-        return self._bijector.inverse_and_ildj(*self._inputs(x, condition))[0]
+        """Returns z `[..., D]` for data `[..., *event_shape]`."""
+        return self._pass("to_latent", self._to_latent, self._batch(x, condition))
 
     def to_data(self, z: Any, condition: Any = None) -> tf.Tensor:
-        """Returns x `[batch, ...]` for latents `[batch, D]`."""
-        return self.to_data_and_fldj(z, condition)[0]
+        """Returns x `[..., *event_shape]` for latents `[..., D]`."""
+        return self._pass("to_data", self._to_data, self._latents(z, condition))
 
     def to_data_and_fldj(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns x `[batch, ...]` and log|det dx/dz| `[batch]` for latents `[batch, D]`."""
-        z, condition = self._inputs(z, condition, name="z", shape=(self.latent_dims,))
-        return self._bijector.forward_and_fldj(z, condition)
+        """Returns x `[..., *event_shape]` and log|det dx/dz| `[...]` for latents `[..., D]`."""
+        run = self._bijector.forward_and_fldj
+        return self._pass("to_data_and_fldj", run, self._latents(z, condition))
 
     def sample(
-        self, n: int, condition: Any = None, *, temperature: float = 1.0, seed: int = 0
+        self,
+        n: int,
+        condition: Any = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
     ) -> tf.Tensor:
         """Draws samples from the flow.
 
         Args:
           n: number of samples.
-          condition: `[n, C]` for a conditional flow.
+          condition: for a conditional flow, `[n, C]`, or one for all: `[C]` or `[1, C]`.
           temperature: standard deviation of the latents; 1 samples from the model.
-          seed: equal seeds give equal samples.
+          seed: any integer: equal seeds give equal samples. None for new samples at each call,
+            which `tf.random.set_seed` determines.
 
         Returns:
           `[n, ...]`, in the user's units.
+
+        Raises:
+          ValueError: if an argument breaks a rule.
         """
-        z = StepRandom(0, seed).normal(n, self.latent_dims, self.compute_dtype)
-        return self.to_data(temperature * z, condition)
+        return self.to_data(*self._drawn(n, condition, temperature, seed))
+
+    def sample_and_log_prob(
+        self,
+        n: int,
+        condition: Any = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws samples as `sample`, and their log p(x) `[n]` under the model, in one pass."""
+        z, condition = self._drawn(n, condition, temperature, seed)
+        x, fldj = self.to_data_and_fldj(z, condition)
+        return x, standard_normal_log_prob(z) - fldj
 
     def objective(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
@@ -317,35 +346,51 @@ class Flow(PartwiseModel):
         config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("config")), **config)
 
-    def _inputs(self, x, condition, name="x", shape=None):
-        """Converts and checks what a user passed, before any work is done."""
-        shape = self.event_shape if shape is None else shape
-        x = _to_tensor(x, self.compute_dtype)
-        if x.shape.rank != len(shape) + 1 or tuple(x.shape[1:]) != shape:
-            raise ValueError(
-                f"`{name}` of {self.name!r} must have shape {('batch', *shape)}, got {x.shape}."
-            )
-        dims = self.config.condition_dims
-        if (condition is None) != (dims == 0):
-            rule = f"be given, with shape ('batch', {dims})" if dims else "be None"
-            got = "None" if condition is None else f"shape {np.shape(condition)}"
-            raise ValueError(f"`condition` of {self.name!r} must {rule}, got {got}.")
-        if condition is not None:
-            condition = _to_tensor(condition, self.compute_dtype)
-            if condition.shape.rank != 2 or condition.shape[-1] != dims:
-                raise ValueError(
-                    f"`condition` of {self.name!r} must have shape ('batch', {dims}), "
-                    f"got {condition.shape}."
-                )
-        return x, condition
+    def _log_prob(self, x, condition=None):
+        z, ildj = self._bijector.inverse_and_ildj(x, condition)
+        return standard_normal_log_prob(z) + ildj
+
+    def _to_latent(self, x, condition=None):
+        return self._bijector.inverse_and_ildj(x, condition)[0]
+
+    def _to_data(self, z, condition=None):
+        return self._bijector.forward_and_fldj(z, condition)[0]
+
+    def _drawn(self, n, condition, temperature, seed):
+        """Checks the arguments of `sample`; returns the latents and their conditions."""
+        check_sampling(n, temperature, seed)
+        condition = per_sample(condition, n, **self._of_conditions)
+        return temperature * sample_latents(
+            n, self.latent_dims, seed, self.compute_dtype
+        ), condition
+
+    def _pass(self, key: Hashable, function: Callable[..., Any], batch: Batch) -> Any:
+        """Runs a function of the bijector on a batch, compiled where it is not within another."""
+        return batch.unflatten(self._passes(key, function, *batch.tensors))
+
+    def _batch(self, x: Any, condition: Any) -> Batch:
+        return flat_batch(
+            x, condition, name="x", event_shape=self.event_shape, **self._of_conditions
+        )
+
+    def _latents(self, z: Any, condition: Any) -> Batch:
+        return flat_batch(
+            z, condition, name="z", event_shape=(self.latent_dims,), **self._of_conditions
+        )
+
+    def _inputs(self, x: Any, condition: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
+        batch = self._batch(x, condition)
+        return batch.events, batch.condition
+
+    @property
+    def _of_conditions(self) -> dict[str, Any]:
+        return dict(
+            condition_dims=self.config.condition_dims, dtype=self.compute_dtype, owner=self.name
+        )
 
 
 def _flat(state: tf.Tensor) -> tf.Tensor:
     return tf.reshape(state, [tf.shape(state)[0], int(np.prod(state.shape[1:]))])
-
-
-def _to_tensor(x: Any, dtype: str) -> tf.Tensor:
-    return tf.cast(x, dtype) if tf.is_tensor(x) else tf.convert_to_tensor(np.asarray(x, dtype))
 
 
 def load_flow(path: str | os.PathLike[str]) -> Flow:

@@ -18,7 +18,7 @@ from tfp_distill.bijectors import (
     Standardize,
     TracedChain,
 )
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import ConvConditioner, ZeroConv
 from tfp_distill.pixels import PixelFormat
@@ -60,7 +60,7 @@ class GlowConfig(FlowConfig):
       tail_bound: where the tails of a spline begin.
       num_bits: bits of a pixel's channel, 1 to 8; see `PixelFormat`.
       padding: number of pixels at each border that are padding.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     image_shape: tuple[int, int, int]
@@ -84,7 +84,7 @@ class GlowConfig(FlowConfig):
             steps_per_level=self.steps_per_level,
             hidden_channels=self.hidden_channels,
         )
-        check_at_least(0, seed=self.seed)
+        check_integer(seed=self.seed)
         self._transform()
         self._check_image_shape()
         if 2 * self.pixel_format.padding >= min(self.image_shape[:2]):
@@ -143,7 +143,7 @@ class GlowConfig(FlowConfig):
         ]
 
     def _build_step(self, index: int, channels: int) -> list[KerasBijector]:
-        seed = 100_000 * self.seed + 100 * index
+        seed = weight_seed(100_000 * self.seed + 100 * index)
         name = f"step_{index}"
         return [
             ActNorm(channels, event_ndims=3, name=f"{name}_actnorm"),

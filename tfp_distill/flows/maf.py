@@ -14,7 +14,7 @@ from tfp_distill.bijectors import (
     ScalarTransform,
     TracedChain,
 )
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import MADE
 
@@ -52,7 +52,7 @@ class MAFConfig(FlowConfig):
       tail_bound: where the tails of a spline begin, in units of the standardised data.
       inverse_autoregressive: whether to build an IAF.
       condition_dims: size of the condition, 0 for none.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     dims: int
@@ -77,7 +77,8 @@ class MAFConfig(FlowConfig):
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,
         )
-        check_at_least(0, condition_dims=self.condition_dims, seed=self.seed)
+        check_at_least(0, condition_dims=self.condition_dims)
+        check_integer(seed=self.seed)
         if self.transform not in ("affine", "spline"):
             raise ValueError(f'`transform` must be "affine" or "spline", got {self.transform!r}.')
         self._transform()
@@ -93,7 +94,7 @@ class MAFConfig(FlowConfig):
         return self._standardized(steps, dims=self.dims, name="maf")
 
     def _build_step(self, index: int) -> tfp.bijectors.Bijector:
-        name, seed = f"step_{index}", 1000 * self.seed + 100 * index
+        name, seed = f"step_{index}", weight_seed(1000 * self.seed + 100 * index)
         transform = self._transform()
         made = MADE(
             self.dims,
@@ -114,7 +115,7 @@ class MAFConfig(FlowConfig):
             return step
         members = [
             ActNorm(self.dims, name=f"{name}_actnorm"),
-            InvertibleLinear(self.dims, seed=seed + 99, name=f"{name}_linear"),
+            InvertibleLinear(self.dims, seed=weight_seed(seed + 99), name=f"{name}_linear"),
             step,
         ]
         return TracedChain(members, name=name)

@@ -13,7 +13,7 @@ from tfp_distill.bijectors import (
     ScalarTransform,
     TracedChain,
 )
-from tfp_distill.flows.config import FlowConfig, check_at_least
+from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import dense_conditioner
 
@@ -44,7 +44,7 @@ class TabularGlowConfig(FlowConfig):
       num_bins: number of bins of a spline.
       tail_bound: where the tails of a spline begin, in units of the standardised data.
       condition_dims: size of the condition, 0 for none.
-      seed: seed of the initial weights.
+      seed: seed of the initial weights, any integer.
     """
 
     dims: int
@@ -67,7 +67,8 @@ class TabularGlowConfig(FlowConfig):
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,
         )
-        check_at_least(0, condition_dims=self.condition_dims, seed=self.seed)
+        check_at_least(0, condition_dims=self.condition_dims)
+        check_integer(seed=self.seed)
         self._transform()
 
     @property
@@ -81,7 +82,7 @@ class TabularGlowConfig(FlowConfig):
         return self._standardized(steps, dims=self.dims, name="tabular_glow")
 
     def _build_step(self, index: int) -> TracedChain:
-        seed = 1000 * self.seed + 100 * index
+        seed = weight_seed(1000 * self.seed + 100 * index)
         return TracedChain(
             [
                 ActNorm(self.dims, name=f"step_{index}_actnorm"),

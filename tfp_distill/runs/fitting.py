@@ -19,6 +19,8 @@ from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
 from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.evaluation import evaluation_batch_size
 from tfp_distill.flows import Flow
+from tfp_distill.pixels import DequantizedImages
+from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.guard import Guard, write_rows
 from tfp_distill.training import PartwiseModel, PeakMemory, averaged_weights
 
@@ -45,7 +47,8 @@ class TrainingRecord:
 
     Attributes:
       steps: number of steps so far, the skipped ones included.
-      seconds: wall-clock time of these steps, compilation included and validation not.
+      seconds: wall-clock time of these steps, compilation included; what happens at the end of an
+        epoch, as validation, drawing and saving, is not.
       skipped_steps: number of skipped steps.
       best_val_nll: lowest validation nll, that of the saved flow, in nats per example.
       history: one mapping of figures for every measurement; of a training in parts with `parts`,
@@ -95,6 +98,8 @@ def fit_flow(
     monitor: DistillationMonitor | None = None,
     keep_rows: bool = False,
     guard: Guard | None = None,
+    until: int | None = None,
+    label: str = "",
 ) -> TrainingRecord:
     """Trains a compiled model and leaves its best flow in `directory / "flow.keras"`.
 
@@ -115,30 +120,42 @@ def fit_flow(
       keep_rows: whether the likelihood of each validation row is kept at each measurement, for a
         guard to compare with.
       guard: compares with the plain student, and lets go of the teacher; needs `keep_rows`.
+      until: the step at which the training pauses, for a later call to go on; by default it ends.
+      label: what the lines call the training; by default the name of the directory.
 
     Returns:
-      The record of the finished training.
+      The record of the training.
     """
-    record = read_record(directory)
+    record, label = read_record(directory), label or directory.name
+    until = steps if until is None else min(until, steps)
     if record.finished:
-        print(f"{directory.name}: already trained, {record.steps:,} steps", flush=True)
+        print(f"{label}: already trained, {record.steps:,} steps", flush=True)
+        return record
+    if record.steps >= until:
         return record
     directory.mkdir(parents=True, exist_ok=True)
+    DataRecord.of(data).write(directory)
     if record.steps:
         model.load_weights(directory / record.checkpoint)
-        print(f"{directory.name}: goes on after {record.steps:,} steps", flush=True)
+        print(f"{label}: goes on after {record.steps:,} steps", flush=True)
     else:
         if not model.initialized:
             model.initialize(*initial_rows(data))
     meter = _Meter()
-    reporter = _Reporter(flow, data, directory, record, steps, monitor, meter, keep_rows, guard)
+    options = dict(keep_rows=keep_rows, guard=guard)
+    reporter = _Reporter(flow, data, directory, label, record, steps, monitor, meter, **options)
     guards = [] if guard is None else [guard]
     model.fit(
         rows.batches(start_step=record.steps),
         initial_epoch=record.steps // report_steps,
-        epochs=steps // report_steps,
+        epochs=until // report_steps,
         steps_per_epoch=report_steps,
-        callbacks=[meter, *callbacks, *guards, reporter],
+        callbacks=[
+            meter,
+            *callbacks,
+            *guards,
+            reporter,
+        ],  # In this order, see `_Meter` and `Guard`.
         verbose=0,
     )
     return reporter.record
@@ -171,14 +188,22 @@ def initial_rows(data: FlowData) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def first_rows(data: FlowData, part: str, number: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns so many rows of a part, and their conditions if there are any.
+    """Returns the first rows of a part in a random order, and their conditions if there are any.
+
+    The order is always the same. Without it, the first rows of sorted data would be of few classes,
+    and those of a time series of one time.
 
     Of images there are fewer, because each has many more dimensions and takes longer.
     """
+    rows, condition = getattr(data, part), data.condition(part)
     if data.pixel_format:
         number = min(number, max(2, _VALUES_OF_IMAGES // math.prod(data.event_shape)))
-    condition = data.condition(part)
-    return data.examples(part)[:number], None if condition is None else condition[:number]
+    if number < len(rows):
+        places = np.sort(np.random.default_rng(0).choice(len(rows), number, replace=False))
+        rows, condition = rows[places], None if condition is None else condition[places]
+    if data.pixel_format:
+        rows = DequantizedImages(rows, data.pixel_format)[:]
+    return rows, condition
 
 
 def execution_steps(report_steps: int) -> int:
@@ -187,35 +212,44 @@ def execution_steps(report_steps: int) -> int:
 
 
 class _Meter(keras.callbacks.Callback):
-    """Measures time and memory from the begin of an epoch on, before other callbacks prepare it."""
+    """Measures time and memory of an epoch's training steps, and of what prepares them.
+
+    As the first callback it begins before the others prepare an epoch, and ends before any of them
+    draws, validates or saves at its end.
+    """
 
     def __init__(self):
         super().__init__()
         self._memory = PeakMemory()
         self._began = 0.0
+        self.seconds = 0.0
+        self.memory: dict[str, int] = {}  # The peak by name, where it is known.
 
     def on_epoch_begin(self, epoch, logs=None):
+        tf.test.experimental.sync_devices()
         self._memory.reset()
         self._began = time.perf_counter()
 
-    def read(self):
-        """Returns seconds, and the peak of memory by name where it is known."""
+    def on_epoch_end(self, epoch, logs=None):
+        # Logs may be there while a device still works on the last update.
+        tf.test.experimental.sync_devices()
+        self.seconds = time.perf_counter() - self._began
         peak = self._memory.read()
         # A CPU's allocator that leaves out small tensors counts none of a small flow's.
-        memory = {"peak_bytes": peak} if peak else {}
-        return time.perf_counter() - self._began, memory
+        self.memory = {"peak_bytes": peak} if peak else {}
 
 
 class _Reporter(keras.callbacks.Callback):
     """Validates, prints, and saves flow, state and record at the end of each epoch."""
 
     def __init__(
-        self, flow, data, directory, record, steps, monitor, meter, keep_rows=False, guard=None
+        self, flow, data, directory, label, record, steps, monitor, meter, *, keep_rows, guard
     ):
         super().__init__()
         self.record = record
         self._flow = flow
         self._directory = directory
+        self._label = label
         self._steps = steps
         self._monitor = monitor
         rows, condition = first_rows(data, "validation", _VALIDATION_ROWS)
@@ -232,8 +266,7 @@ class _Reporter(keras.callbacks.Callback):
             self._monitor.set_model(model)
 
     def on_epoch_end(self, epoch, logs=None):
-        own_seconds, memory = self._meter.read()
-        seconds = self.record.seconds + own_seconds
+        seconds = self.record.seconds + self._meter.seconds
         logs = {name: float(value) for name, value in logs.items()}
         steps = self.model.step
         with averaged_weights(self.model):
@@ -250,7 +283,7 @@ class _Reporter(keras.callbacks.Callback):
             write_rows(self._directory, steps, log_prob)
         if self._guard is not None:
             logs |= self._guard.measured(steps, log_prob)
-        row = {"step": steps, "seconds": seconds, **memory, **logs}
+        row = {"step": steps, "seconds": seconds, **self._meter.memory, **logs}
         if self.model.all_parts:
             row["parts"] = self.model.active_parts
         checkpoint = f"checkpoint_{steps}.weights.h5"
@@ -290,7 +323,7 @@ class _Reporter(keras.callbacks.Callback):
         if self.record.skipped_steps:
             figures.append(f"{self.record.skipped_steps:,} steps skipped")
         return (
-            f"{self._directory.name}: step {row['step']:,} of {self._steps:,}, "
+            f"{self._label}: step {row['step']:,} of {self._steps:,}, "
             f"{', '.join(figures)}; {left:.0f} s left"
         )
 

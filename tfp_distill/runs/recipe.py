@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import flags
 
+from tfp_distill.data import SPLITS
 from tfp_distill.distillation import (
     DistillationLoss,
     ForwardKLLoss,
@@ -61,18 +62,27 @@ class Recipe:
     data_dir: str = _field("", "Where prepared benchmark data are kept; TFDS's default if empty.")
     manual_dir: str = _field("", "Directory with published archives, to use instead of downloads.")
     condition_columns: tuple[str, ...] = _field((), "Columns that condition the flow.")
+    columns: tuple[str, ...] = _field((), "Columns of a table of yours to use; all if empty.")
+    drop_columns: tuple[str, ...] = _field((), "Columns of a table of yours to leave out.")
+    drop_missing: bool = _field(False, "Whether to leave out a table's rows with missing values.")
+    split: str = _field("random", "How to split a table of yours: random or by_order, test last.")
+    split_seed: int = _field(0, "Seed of random splits, whatever the seed of a training.")
+    validation_data: str = _field("", "A table of yours to validate with; drawn if empty.")
+    test_data: str = _field("", "A table of yours to test with; drawn if empty.")
     train_rows: int = _field(0, "Use only the first so many training rows; 0 for all.")
     num_bits: int = _field(0, "Bits of a pixel's channel that are modelled; 0: all of the source.")
     padding: int = _field(0, "Black pixels to add at each border of images.")
     image_size: int = _field(0, "Crop images to a square and resize them to this; 0: as they are.")
     random_flip: bool = _field(False, "Whether training images are mirrored at random.")
-    seed: int = _field(0, "Seed of weights, batches, latents and of a file's random split.")
+    seed: int = _field(0, "Seed of weights, batches and latents.")
 
     teacher_path: str = _field("", "A saved .keras flow to use as teacher instead of training one.")
     teacher_architecture: str = _field("glow", "glow, maf or iaf.")
     teacher_depth: int = _field(5, "Number of steps, for images of each level.")
     teacher_levels: int = _field(3, "Number of levels of a Glow of images.")
-    teacher_coupling: str = _field("affine", "affine, additive (glow only) or spline.")
+    teacher_coupling: str = _field(
+        "", "affine, additive (glow only) or spline; if empty spline for a glow of rows."
+    )
     teacher_hidden_layers: int = _field(
         0, "Hidden layers of conditioners of rows; 0: 5 of an affine or additive glow, else 2."
     )
@@ -85,7 +95,9 @@ class Recipe:
     student_architecture: str = _field("glow", "glow, maf or iaf.")
     student_depth: int = _field(3, "Number of steps, for images of each level.")
     student_levels: int = _field(3, "Number of levels of a Glow of images.")
-    student_coupling: str = _field("affine", "affine, additive (glow only) or spline.")
+    student_coupling: str = _field(
+        "", "affine, additive (glow only) or spline; if empty spline for a glow of rows."
+    )
     student_hidden_layers: int = _field(
         0, "Hidden layers of conditioners of rows; 0: 5 of an affine or additive glow, else 2."
     )
@@ -95,8 +107,27 @@ class Recipe:
     )
     student_learning_rate: float = _field(1e-2, "Peak learning rate of each student.")
     students: tuple[str, ...] = _field(
-        ("student", "lkd", "ilkd", "skd"), f"Which students to train, of {', '.join(METHODS)}."
+        (),
+        f"Students to train and compare, of {', '.join(METHODS)}; a race of candidates if empty.",
     )
+
+    candidates: tuple[str, ...] = _field(
+        (), "Architectures to race, as spline_3x32 (depth, width); usual smaller ones if empty."
+    )
+    within: float = _field(
+        0.05, "How far behind the teacher the flow may be: nats, or bits per dimension of images."
+    )
+    max_parameters: int = _field(0, "Race no candidate with more parameters; 0: no limit.")
+    max_ms: float = _field(
+        0.0, "Race no candidate that takes longer for 1,000 samples (64 of images); 0: no limit."
+    )
+    race_methods: tuple[str, ...] = _field(
+        ("forward_kl",), "How to distill the chosen architecture and the next smaller one."
+    )
+    few_rows: int = _field(
+        0, "Also train the chosen architecture on so many rows, with and without the teacher."
+    )
+    workers: int = _field(0, "Trainings of a race side by side; 0: one a core.")
 
     num_bins: int = _field(8, "Bins of splines.")
     tail_bound: float = _field(4.0, "Where the tails of splines begin.")
@@ -182,8 +213,9 @@ class Recipe:
                 *("report_steps", "teacher_levels", "student_levels", "evaluation_draws"),
             ),
             0: (
-                *("train_rows", "seed", "warmup_steps", "weight_decay"),
+                *("train_rows", "split_seed", "seed", "warmup_steps", "weight_decay"),
                 *("num_bits", "padding", "image_size"),
+                *("within", "max_parameters", "max_ms", "few_rows", "workers"),
             ),
         }
         for minimum, names in at_least.items():
@@ -199,13 +231,18 @@ class Recipe:
         is_legal = not self.student_path or self.student_start != "copied"
         self._check("student_path", "empty where `student_start` is copied", is_legal)
         self._check_parts()
+        self._check("split", f"one of {', '.join(SPLITS)}", self.split in SPLITS)
         self._check("ema_momentum", "at least 0 and less than 1", 0 <= self.ema_momentum < 1)
         for name in ("teacher_architecture", "student_architecture"):
             rule = f"one of {', '.join(_ARCHITECTURES)}"
             self._check(name, rule, getattr(self, name) in _ARCHITECTURES)
         rule = f"different names out of {', '.join(METHODS)}"
         known = set(self.students) <= set(METHODS) and len(set(self.students)) == len(self.students)
-        self._check("students", rule, bool(self.students) and known)
+        self._check("students", rule, known)
+        rule = f"different names out of {', '.join(METHODS[1:])}"
+        different = len(set(self.race_methods)) == len(self.race_methods)
+        is_legal = different and set(self.race_methods) <= set(METHODS[1:])
+        self._check("race_methods", rule, is_legal)
         for method in METHODS[1:]:
             number = 1 + len(_LOSSES[method])
             weights = getattr(self, f"{method}_weights")
@@ -230,7 +267,8 @@ class Recipe:
         if getattr(self, f"{role}_architecture") != "glow":
             couplings = ("affine", "spline")
         name = f"{role}_coupling"
-        self._check(name, f"one of {', '.join(couplings)}", getattr(self, name) in couplings)
+        is_legal = getattr(self, name) in ("", *couplings)
+        self._check(name, f"one of {', '.join(couplings)}", is_legal)
         layers = f"{role}_hidden_layers"
         self._check(layers, "at least 0", getattr(self, layers) >= 0)
 
@@ -296,6 +334,11 @@ class Recipe:
         """Returns the architecture of every student, as `teacher_config`."""
         return self._config("student", event_shape, condition_dims, pixel_format)
 
+    def coupling(self, role: str, *, images: bool) -> str:
+        """Returns the coupling of "teacher" or "student"."""
+        is_glow_of_rows = not images and getattr(self, f"{role}_architecture") == "glow"
+        return getattr(self, f"{role}_coupling") or ("spline" if is_glow_of_rows else "affine")
+
     def training_steps(self, role: str) -> int:
         """Returns the steps of "teacher" or "student", a multiple of `report_steps`."""
         return -(-getattr(self, f"{role}_training_steps") // self.report_steps) * self.report_steps
@@ -355,10 +398,10 @@ class Recipe:
         condition_dims: int,
         pixel_format: PixelFormat | None,
     ) -> FlowConfig:
-        architecture, depth, width, levels, coupling = (
-            getattr(self, f"{role}_{name}")
-            for name in ("architecture", "depth", "width", "levels", "coupling")
+        architecture, depth, width, levels = (
+            getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
         )
+        coupling = self.coupling(role, images=pixel_format is not None)
         splines = dict(num_bins=self.num_bins, tail_bound=self.tail_bound)
         if pixel_format:
             self._check(f"{role}_architecture", "glow for images", architecture == "glow")

@@ -7,14 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from tfp_distill.data import FlowData
 from tfp_distill.evaluation import (
+    DataRange,
     FrechetDistance,
     LearningCurve,
     Result,
+    SampleQuality,
     Table,
     evaluate_flow,
     format_table,
     frechet_distance,
+    fronts,
     image_statistics,
     interpolated_images,
     interpolations,
@@ -27,6 +31,7 @@ from tfp_distill.evaluation import (
     reconstructions,
     reference_statistics,
     sample_grid,
+    sample_quality,
     sampled_images,
     temperature_sweep,
     training_table,
@@ -34,32 +39,39 @@ from tfp_distill.evaluation import (
     write_results_json,
 )
 from tfp_distill.flows import Flow
+from tfp_distill.runs.data_tables import columns_table
 from tfp_distill.runs.fitting import read_record
 from tfp_distill.runs.partition_names import END_TO_END
 from tfp_distill.runs.partitions import part_history
+from tfp_distill.runs.race import Outcome
+from tfp_distill.runs.race_report import race_summary, race_table
 from tfp_distill.runs.run_directory import RunDirectory
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "show_data"]
 
 _GUARD_NOTE = (
     "These students fell behind the plain one on validation data, by more than two standard errors "
     "of the paired difference three times in a row, and let go of the teacher from that step on; "
     "one that was still behind at its end has the plain student's flow."
 )
-_PLOTTED_SAMPLES = 20_000
+_SAMPLES_OF_ROWS = 20_000
 _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
 _SPEED_BATCH_OF_IMAGES = 64
 
 
-def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
-    """Evaluates all trained models on test data, writes the report and returns the results.
+def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None) -> list[Result]:
+    """Evaluates trained models on test data, writes the report and returns the results.
 
     Args:
       run: the run.
       command: what was typed, for the report.
+      outcome: the end of a race, to report first, of its models only; by default all models are
+        evaluated.
     """
     data, recipe = run.data, run.recipe
-    flows = {name: run.load_flow(name) for name in run.trained()}
+    names = outcome.names if outcome else run.trained()
+    flows = {name: run.load_flow(name) for name in names}
+    samples, quality = _sample_rows(run, flows)
     results, curves, histories = [], {}, {}
     for name, flow in flows.items():
         print(f"{name}: is evaluated", flush=True)
@@ -71,6 +83,7 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
                 data.test,
                 data.test_condition,
                 frechet=_frechet_distances(run, flow),
+                samples=quality.get(name),
                 training_steps=record.steps,
                 training_seconds=record.seconds,
                 skipped_steps=record.skipped_steps,
@@ -85,16 +98,24 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
             histories[name] = part_history(flow, record, directory, recipe.batch_size)
     settings = _settings(run, command)
     figures = {"Learning curves on validation data": learning_curves(curves)}
-    tables = {}
+    tables = {"The columns of the training rows": columns_table(data)} if data.look else {}
+    shown, conclusions = [], []
+    if outcome:
+        shown, conclusions = [race_table(results, outcome)], race_summary(results, outcome, run)
+        tables = {"The race": shown[0]} | tables
+        raced = [r for r in results if r.name not in outcome.few_rows]
+        figures = {"What a parameter and a millisecond buy": fronts(raced)} | figures
     if any(history.num_parts > 1 for history in histories.values()):
         unit, test = _part_figures(results)
         histories = {_training(name): history for name, history in histories.items()}
-        tables["In parts, beside end to end"] = training_table(histories, test, unit=unit)
-        tables["Phases and parts"] = phase_table(histories, unit=unit)
+        shown += [training_table(histories, test, unit=unit), phase_table(histories, unit=unit)]
+        headings = ("In parts, beside end to end", "Phases and parts")
+        tables = dict(zip(headings, shown[-2:], strict=True)) | tables
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
     if guards := _guard_table(run, flows):
         tables["Guarded students"] = guards
-    figures |= (_draw_images if data.pixel_format else _draw_rows)(run, flows)
+        shown.append(guards)
+    figures |= _draw_images(run, flows) if data.pixel_format else _draw_rows(run, samples)
     write_results_json(run.path / "results.json", results, settings=settings)
     write_report(
         run.path / "report.html",
@@ -104,8 +125,18 @@ def evaluate(run: RunDirectory, *, command: str) -> list[Result]:
         figures=figures,
         tables=tables,
     )
-    print("\n\n".join([format_table(results), *map(str, tables.values())]), flush=True)
+    text = [format_table(results), *map(str, shown), "\n".join(conclusions)]
+    print("\n\n".join(part for part in text if part), flush=True)
     return results
+
+
+def show_data(run: RunDirectory) -> None:
+    """Prints what the data look like and what to mind about them, before anything is trained."""
+    data = run.data
+    if data.look:
+        print(f"{_describe(data)}\n{columns_table(data)}\n", flush=True)
+    for warning in run.warnings():
+        print(f"warning: {warning}", flush=True)
 
 
 def _guard_table(run: RunDirectory, names: Iterable[str]) -> Table | None:
@@ -114,16 +145,14 @@ def _guard_table(run: RunDirectory, names: Iterable[str]) -> Table | None:
     rows = [
         [
             name,
-            "-" if record.guarded_at is None else f"{record.guarded_at:,}",
+            "—" if record.guarded_at is None else f"{record.guarded_at:,}",
             "yes" if record.replaced else "no",
         ]
         for name, record in records.items()
         if record.guarded_at is not None or record.replaced
     ]
-    if not rows:
-        return None
-    header = ["model", "guarded at step", "has the plain student's flow"]
-    return Table(header, rows, note=_GUARD_NOTE)
+    header = ["guarded model", "from step", "has the plain student's flow"]
+    return Table(header, rows, note=_GUARD_NOTE) if rows else None
 
 
 def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:
@@ -140,15 +169,17 @@ def _training(name: str) -> str:
 
 def _settings(run: RunDirectory, command: str) -> dict[str, str]:
     data, recipe = run.data, run.recipe
-    numbers = (f"{len(part):,}" for part in (data.train, data.validation, data.test))
-    shape = "x".join(map(str, data.event_shape))
     settings = {
         "command": command,
-        "data": "{}, {} training, {} validation and {} test examples of {}".format(
-            data.name, *numbers, shape
+        "data": _describe(data),
+        "split": (
+            f"{recipe.split}, seed {recipe.split_seed}, SHA-256 of the training part "
+            f"{data.fingerprint}"
         ),
         "seed": str(recipe.seed),
     }
+    if warnings := run.warnings():
+        settings["warnings"] = "\n".join(warnings)
     for role in ("teacher", "student"):
         values = vars(run.config(role)).items()
         settings[role] = ", ".join(f"{name}={value}" for name, value in values)
@@ -156,13 +187,25 @@ def _settings(run: RunDirectory, command: str) -> dict[str, str]:
     return settings
 
 
+def _describe(data: FlowData) -> str:
+    numbers = (f"{len(part):,}" for part in (data.train, data.validation, data.test))
+    text = "{}, {} training, {} validation and {} test examples of {}".format(
+        data.name, *numbers, "x".join(map(str, data.event_shape))
+    )
+    if data.dropped_rows:
+        text += f"; {data.dropped_rows:,} rows with missing values are left out"
+    return text
+
+
 def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistance]:
     """Returns the distances of samples and of interpolations from test images, by name."""
     extractor, data, number = run.feature_extractor, run.data, run.recipe.frechet_images
     if extractor is None:
         return {}
-    reference = reference_statistics(data.test[:number], extractor)
     seed = run.recipe.seed
+    # The first ones of sorted images would be of few classes.
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(data.test))[:number])
+    reference = reference_statistics(data.test[chosen], extractor)
     streams = {}
     for temperature in _TEMPERATURES:
         options = dict(temperature=temperature, seed=seed)
@@ -176,21 +219,33 @@ def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistan
     }
 
 
-def _draw_rows(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure]:
+def _sample_rows(
+    run: RunDirectory, flows: Mapping[str, Flow]
+) -> tuple[dict[str, np.ndarray], dict[str, SampleQuality]]:
+    """Returns samples of flows of rows, and how they look beside the data; nothing of images."""
     data = run.data
+    if data.pixel_format:
+        return {}, {}
+    data_range = DataRange.of_rows(data.train)
     samples = {name: _samples(flow, data.test_condition) for name, flow in flows.items()}
-    names = data.feature_names
-    return {
-        "Marginals": marginals(data.test, samples, feature_names=names),
-        "Pairs of dimensions": pairwise(data.test, samples, feature_names=names),
+    return samples, {
+        name: sample_quality(rows, data_range, data.test) for name, rows in samples.items()
     }
 
 
 def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
     if condition is None:
-        return flow.sample(_PLOTTED_SAMPLES).numpy()
-    condition = condition[:_PLOTTED_SAMPLES]
+        return flow.sample(_SAMPLES_OF_ROWS).numpy()
+    condition = condition[:_SAMPLES_OF_ROWS]
     return flow.sample(len(condition), condition).numpy()
+
+
+def _draw_rows(run: RunDirectory, samples: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    test, names = run.data.test, run.data.feature_names
+    return {
+        "Marginals": marginals(test, samples, feature_names=names),
+        "Pairs of dimensions": pairwise(test, samples, feature_names=names),
+    }
 
 
 def _draw_images(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure]:

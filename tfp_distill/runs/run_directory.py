@@ -10,10 +10,13 @@ import shutil
 
 from absl import flags
 
-from tfp_distill.data import FlowData, load
+from tfp_distill.data import FlowData, load, sources
 from tfp_distill.distillation import matching_steps
-from tfp_distill.evaluation import FeatureExtractor
+from tfp_distill.evaluation import FeatureExtractor, evaluate_likelihood
+from tfp_distill.evaluation.results import write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
+from tfp_distill.runs.candidates import Candidate
+from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.recipe import Recipe, define_recipe_flags, recipe_from_flags
 
@@ -21,9 +24,11 @@ __all__ = ["RunDirectory", "define_run_flags", "open_run"]
 
 _RECIPE = "recipe.json"
 _START = "start.keras"
+_WINNER = "winner.txt"
 # What may differ from the recorded recipe, because no trained model depends on it.
 _FREE = (
-    *("data_dir", "manual_dir", "students", "partitions"),
+    *("data_dir", "manual_dir", "students", "partitions", "workers"),
+    *("within", "max_parameters", "max_ms", "candidates", "race_methods", "few_rows"),
     *("evaluation_draws", "feature_extractor", "frechet_images"),
 )
 
@@ -35,56 +40,110 @@ class RunDirectory:
     Attributes:
       path: the directory.
       recipe: what is done in it.
+      parent: the run whose data and teacher this one shares, if it is a folder of it.
     """
 
     path: pathlib.Path
     recipe: Recipe
+    parent: RunDirectory | None = None
 
     @functools.cached_property
     def data(self) -> FlowData:
         """The recipe's data, loaded once."""
         recipe = self.recipe
+        if self.parent and self.parent.recipe.train_rows == recipe.train_rows:
+            return self.parent.data
         data = self._load_data()
         if recipe.batch_size > len(data.train):
             raise ValueError(
                 f"`batch_size` must be at most the {len(data.train):,} training rows, "
                 f"got {recipe.batch_size:,}."
             )
+        recorded = DataRecord.read(self.path)
+        # Published sets do not change, and may be prepared with other rounding elsewhere.
+        if recorded and recipe.data not in sources() and recorded != DataRecord.of(data):
+            raise ValueError(
+                f"`data` must be as it was when {str(self.path)!r} was made, got other rows from "
+                f"{recipe.data} ({_sizes(recorded)}, now {_sizes(DataRecord.of(data))}); other "
+                "data need another `run_dir`."
+            )
         return data
 
     def _load_data(self) -> FlowData:
         recipe = self.recipe
-        data = load(
+        return load(
             recipe.data,
             data_dir=recipe.data_dir or None,
             manual_dir=recipe.manual_dir or None,
-            seed=recipe.seed,
+            columns=recipe.columns,
+            drop_columns=recipe.drop_columns,
+            drop_missing=recipe.drop_missing,
             condition_columns=recipe.condition_columns,
+            split=recipe.split,
+            split_seed=recipe.split_seed,
+            validation_data=recipe.validation_data or None,
+            test_data=recipe.test_data or None,
+            train_rows=recipe.train_rows,
             num_bits=recipe.num_bits or None,
             padding=recipe.padding,
             image_size=recipe.image_size or None,
         )
-        if not recipe.train_rows:
-            return data
-        if recipe.train_rows > len(data.train):
-            raise ValueError(
-                f"`train_rows` must be at most the {len(data.train):,} training rows, "
-                f"got {recipe.train_rows:,}."
+
+    def warnings(self) -> tuple[str, ...]:
+        """Returns what to mind about the data and the teacher, a sentence or two each.
+
+        Raises:
+          ValueError: if the data do not exist or have changed.
+        """
+        data, found = self.data, []
+        discrete = [column.name for column in data.look if column.is_discrete]
+        if discrete:
+            found.append(
+                f"{', '.join(discrete)}: single values are common, so likelihoods have no bound. "
+                "Compare them among models of these data only."
             )
-        condition = data.train_condition
-        return dataclasses.replace(
-            data,
-            train=data.train[: recipe.train_rows],
-            train_condition=None if condition is None else condition[: recipe.train_rows],
-        )
+        here = self.model_directory("teacher") / "flow.keras"
+        taken = here if "teacher" in self.trained() else self.recipe.teacher_path
+        seen = DataRecord.beside(taken) if taken else None
+        if seen and seen.may_have_trained_on_test_rows(DataRecord.of(data)):
+            found.append(
+                f"the teacher was trained on another split or other rows ({seen.rows[0]:,} of "
+                f"{seen.name}), so that test rows may have been among its training rows."
+            )
+        return tuple(found)
+
+    def within(self, folder: str, recipe: Recipe) -> RunDirectory:
+        """Returns the run in a folder of this one: the same teacher, other students."""
+        return RunDirectory(self.path / folder, recipe, parent=self)
 
     def model_directory(self, name: str) -> pathlib.Path:
         """Where a model of a name ("teacher", or that of a student) is kept."""
         return self.path / name
 
+    def label(self, name: str) -> str:
+        """What lines of progress call a model."""
+        return f"{self.path.name}/{name}" if self.parent else name
+
+    def winner(self) -> str | None:
+        """Returns the name of the model that won the last race in this directory, if any."""
+        path = self.path / _WINNER
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+    def set_winner(self, name: str) -> None:
+        """Keeps the name of the model that won a race."""
+        write_text(self.path / _WINNER, name + "\n")
+
     def trained(self) -> tuple[str, ...]:
-        """Names of the models that can be used, the teacher first."""
-        return sorted_names(self.path)
+        """Names of the models that can be used, the teacher first, those in folders last."""
+        folders = [path.name for path in self.path.glob("*/") if _is_folder(path.name)]
+        inner = (f"{f}/{name}" for f in sorted(folders) for name in sorted_names(self.path / f))
+        return (*sorted_names(self.path), *inner)
+
+    def validation_nll(self, name: str) -> float:
+        """Returns the nll of a trained model on validation data, in nats per example."""
+        data = self.data
+        flow = self.load_flow(name)
+        return -evaluate_likelihood(flow, data.validation, data.validation_condition).mean
 
     def check_inputs(self) -> None:
         """Checks what the recipe names: the data, and the teacher if it was not taken over yet.
@@ -184,6 +243,8 @@ class RunDirectory:
         Raises:
           ValueError: if there is none of that name.
         """
+        if name == "teacher" and self.parent:
+            return self.parent.load_flow(name)
         if name not in self.trained():
             raise ValueError(
                 f"`model` must be one of the trained {', '.join(self.trained()) or '(none)'} in "
@@ -213,6 +274,7 @@ def open_run(flag_values: flags.FlagValues) -> RunDirectory:
         run = RunDirectory(path, recipe_from_flags(flag_values))
         run.check_inputs()  # A recipe that cannot be carried out is not recorded.
         path.mkdir(parents=True, exist_ok=True)
+        DataRecord.of(run.data).write(path)
         run.recipe.write(recorded)
         return run
     before = Recipe.read(recorded)
@@ -225,3 +287,12 @@ def open_run(flag_values: flags.FlagValues) -> RunDirectory:
                 "another recipe needs another `run_dir`."
             )
     return RunDirectory(path, recipe)
+
+
+def _is_folder(name: str) -> bool:
+    """Returns whether a folder of a run holds students: of a candidate, or of few rows."""
+    return Candidate.parse(name) is not None or name.startswith("rows_")
+
+
+def _sizes(record: DataRecord) -> str:
+    return "/".join(f"{number:,}" for number in record.rows)

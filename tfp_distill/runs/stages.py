@@ -20,6 +20,7 @@ from tfp_distill.distillation import (
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import export_flow
 from tfp_distill.flows import Flow
+from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting import (
     execution_steps,
     first_rows,
@@ -50,6 +51,7 @@ def train_teacher(run: RunDirectory) -> None:
             return
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(recipe.teacher_path, directory / "flow.keras")
+        DataRecord.copy(recipe.teacher_path, directory)
         return
     flow = _new_flow(run, "teacher", "teacher")
     steps = recipe.training_steps("teacher")
@@ -61,7 +63,9 @@ def train_teacher(run: RunDirectory) -> None:
     _fit(flow, flow, run, _rows(run), "teacher", steps)
 
 
-def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -> None:
+def train_student(
+    run: RunDirectory, method: str, partition: str = END_TO_END, *, until: int | None = None
+) -> None:
     """Trains a student by a method; all but "student" need the teacher.
 
     Where the method is guarded, the plain student is trained first, if it is not yet.
@@ -70,6 +74,7 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
       run: the run.
       method: how it learns.
       partition: name of the partition that it is trained in.
+      until: the step at which the training pauses; by default it ends.
 
     Raises:
       ValueError: if the teacher has not been trained, or the student cannot be divided so.
@@ -110,7 +115,8 @@ def train_student(run: RunDirectory, method: str, partition: str = END_TO_END) -
         steps_per_execution=execution_steps(recipe.report_steps),
     )
     keep_rows = recipe.guard and (method == "student" or guard is not None)
-    _fit(model, student, run, rows, name, steps, callbacks, monitor, keep_rows, guard)
+    options = dict(keep_rows=keep_rows, guard=guard, until=until)
+    _fit(model, student, run, rows, name, steps, callbacks, monitor, **options)
 
 
 def train_students(run: RunDirectory) -> None:
@@ -121,11 +127,13 @@ def train_students(run: RunDirectory) -> None:
 
 
 def best_student(run: RunDirectory) -> str:
-    """Returns the name of the student with the lowest nll on validation data.
+    """Returns the name of the student that won the race, or has the lowest validation nll.
 
     Raises:
       ValueError: if no student has been trained.
     """
+    if winner := run.winner():
+        return winner
     names = [name for name in run.trained() if name != "teacher"]
     if not names:
         raise ValueError(f"`run_dir` must hold a trained student, got none in {str(run.path)!r}.")
@@ -159,8 +167,10 @@ def _fit(
     steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: DistillationMonitor | None = None,
+    *,
     keep_rows: bool = False,
     guard: Guard | None = None,
+    until: int | None = None,
 ) -> None:
     if run.data.pixel_format:
         callbacks = [*callbacks, SampleGrid(run.model_directory(name) / "pictures")]
@@ -176,6 +186,8 @@ def _fit(
         monitor=monitor,
         keep_rows=keep_rows,
         guard=guard,
+        until=until,
+        label=run.label(name),
     )
 
 
@@ -210,7 +222,7 @@ def _new_student(run: RunDirectory, method: str, name: str) -> Flow:
     elif start == "copied":
         copied = copy_matching_steps(flow, run.load_flow("teacher"), *initial_rows(run.data))
         pairs = ", ".join(f"{step} from {teacher_step}" for step, teacher_step in copied)
-        print(f"{name}: starts with copies of steps of the teacher: {pairs}", flush=True)
+        print(f"{run.label(name)}: starts with copies of steps of the teacher: {pairs}", flush=True)
     return flow
 
 
@@ -220,8 +232,8 @@ def _guard(run: RunDirectory, method: str, partition: str) -> Guard | None:
     plain = run.model_directory(model_name("student", partition))
     if not read_record(plain).finished:
         train_student(run, "student", partition)
-    name, steps = model_name(method, partition), run.recipe.training_steps("student")
-    return Guard(plain, read_record(plain), name=name, steps=steps)
+    label = run.label(model_name(method, partition))
+    return Guard(plain, read_record(plain), label=label, steps=run.recipe.training_steps("student"))
 
 
 def _optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:

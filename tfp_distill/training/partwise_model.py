@@ -330,7 +330,8 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Evaluates the active losses on a batch; noise is that of step 0 of the run."""
         x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
         # 0, but not a constant: TensorFlow would draw the noise of a constant seed instead of XLA.
-        random = self._random()._replace(step=tf.minimum(self._step.value, 0))
+        step = tf.minimum(self._step.value, 0)
+        random = self._random()._replace(step=step, stream="evaluation")
         losses = self._xla(self.evaluation_losses)(x, condition, random)
         means = {name: tf.reduce_mean(value) for name, value in losses.items()}
         means, _, rows = mean_over_replicas(self.distribute_strategy, means, [], tf.shape(x)[0])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["StepRandom"]
+__all__ = ["StepRandom", "sample_latents"]
 
 
 class StepRandom(NamedTuple):
@@ -18,23 +19,25 @@ class StepRandom(NamedTuple):
     TensorFlow does for the same seed, so a run that is compiled differently sees other noise.)
 
     Attributes:
-      seed: seed of the run.
+      seed: seed of the run, any integer.
       step: number of the step, int32 `[]`.
       replica: index of this replica, int32 `[]`.
       num_replicas: number of replicas.
+      stream: what the noise is for; each use has noise of its own for the same seed and step.
     """
 
     seed: int
     step: tf.Tensor | int
     replica: tf.Tensor | int = 0
     num_replicas: int = 1
+    stream: str = "training"
 
     def normal(self, rows: tf.Tensor | int, dims: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
         """Returns this replica's `[rows, dims]` of standard-normal noise.
 
         Every call within a step returns the same numbers: latents are shared, not drawn twice.
         """
-        seed = tf.stack([tf.cast(self.seed, tf.int32), tf.cast(self.step, tf.int32)])
+        seed = tf.stack([_salted(self.stream, self.seed), tf.cast(self.step, tf.int32)])
         # XLA's own choice of algorithm is tens of times slower on a CPU.
         noise = tf.random.stateless_normal(
             [rows * self.num_replicas, dims], seed, dtype=dtype, alg="philox"
@@ -42,3 +45,31 @@ class StepRandom(NamedTuple):
         if self.num_replicas == 1:
             return noise
         return tf.slice(noise, [tf.cast(self.replica, tf.int32) * rows, 0], [rows, dims])
+
+
+def sample_latents(
+    n: tf.Tensor | int, dims: int, seed: tf.Tensor | int | None, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """Returns the latents `[n, dims]` that a flow makes samples of.
+
+    Args:
+      n: number of samples.
+      dims: number of dimensions of a latent.
+      seed: equal seeds give equal latents: any integer, or an int32 tensor; None for new ones at
+        each call, which `tf.random.set_seed` determines.
+      dtype: type of the result.
+    """
+    if seed is None:
+        limits = dict(minval=tf.int32.min, maxval=tf.int32.max, dtype=tf.int32)
+        return tf.random.stateless_normal([n, dims], tf.random.uniform([2], **limits), dtype=dtype)
+    high, low = 0, seed
+    if not tf.is_tensor(seed):  # An integer of Python may be larger than 32 bits.
+        low = (int(seed) + 2**31) % 2**32 - 2**31
+        high = (int(seed) - low) // 2**32
+    return StepRandom(high, low, stream="samples").normal(n, dims, dtype)
+
+
+def _salted(stream: str, seed: int) -> int:
+    """Returns 32 bits, as a signed number, that depend on both."""
+    digest = hashlib.blake2b(f"{stream}/{int(seed)}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little", signed=True)

@@ -1,0 +1,69 @@
+"""Tests of what is compiled: when XLA pays, and passes that are traced once."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_distill.compiling import CompiledPasses, inlined, uses_xla, xla_pays
+
+
+class _Counted:
+    """Doubles rows, and counts how often it runs as Python, that is, is traced."""
+
+    def __init__(self):
+        self.runs = 0
+
+    def __call__(self, x):
+        self.runs += 1
+        return 2 * x
+
+
+def _rows(number):
+    return tf.reshape(tf.range(3.0 * number), [number, 3])
+
+
+def test_xla_pays_for_rows_and_on_cpus_not_for_images(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert (xla_pays(1), xla_pays(3)) == (True, False)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    assert (xla_pays(1), xla_pays(3)) == (True, True)
+
+
+def test_the_user_has_the_last_word_about_xla():
+    assert uses_xla(True, event_rank=3)
+    assert not uses_xla(False, event_rank=1)
+    assert uses_xla("auto", event_rank=1) == xla_pays(1)
+    with pytest.raises(ValueError, match='`jit_compile` must be True, False or "auto", got .on'):
+        uses_xla("on", event_rank=1)
+
+
+@pytest.mark.parametrize("use_xla", [True, False])
+def test_a_pass_is_traced_once_for_batches_of_all_sizes(use_xla):
+    function, passes = _Counted(), CompiledPasses(use_xla=use_xla)
+    for number in (3, 1, 0, 300, 256, 1000, 3):
+        np.testing.assert_array_equal(passes("double", function, _rows(number)), 2 * _rows(number))
+    assert function.runs == 1
+
+
+def test_xla_compiles_for_round_sizes_only(monkeypatch):
+    used = []
+
+    passes = CompiledPasses(use_xla=True)
+    passes("double", _Counted(), _rows(2))
+    (made,) = passes._passes.values()
+    monkeypatch.setattr(made, "_xla", lambda x: used.append(int(x.shape[0])))
+    for number in (0, 1, 2, 16, 255, 256, 257, 384, 1000, 1024, 4096, 5000, 10_000):
+        passes("double", _Counted(), _rows(number))
+    assert used == [1, 256, 1000, 1024, 4096, 10_000]
+
+
+def test_within_another_function_a_pass_becomes_part_of_it():
+    function, passes = _Counted(), CompiledPasses(use_xla=True)
+    outer = tf.function(lambda x: passes("double", function, x) + 1)
+    np.testing.assert_array_equal(outer(_rows(2)), 2 * _rows(2) + 1)
+    operations = outer.get_concrete_function(_rows(2)).graph.get_operations()
+    assert not [o.type for o in operations if "PartitionedCall" in o.type]
+    with inlined():
+        passes("double", function, _rows(2))
+        passes("double", function, _rows(2))
+    assert function.runs == 3

@@ -1,0 +1,95 @@
+"""NumPy's files, whose headers are checked before their arrays are read."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pathlib
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from tfp_distill.data.reading import check_unpacked
+
+__all__ = [
+    "SUFFIXES",
+    "ArrayHeader",
+    "read_arrays",
+    "read_headers",
+]
+
+SUFFIXES = (".npy", ".npz")
+
+_ONLY = "images"  # What the array of a .npy file, which has no name, is called.
+
+
+class ArrayHeader(NamedTuple):
+    """What a file says of an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def read_headers(path: pathlib.Path) -> dict[str, ArrayHeader]:
+    """Reads the shapes and types of the arrays in a file, which has to be as long as they say.
+
+    Damaged files make this raise what `reading` is there for.
+
+    Returns:
+      A header by the name of each array; that of a .npy file is "images".
+    """
+    if path.suffix.lower() == ".npy":
+        return {_ONLY: _read_header(path, path.stat().st_size)}
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        check_unpacked(path, sum(member.file_size for member in members))
+        return {
+            member.filename.removesuffix(".npy"): _read_member_header(archive, member)
+            for member in members
+        }
+
+
+def read_arrays(path: pathlib.Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Reads arrays of a file by the names that `read_headers` returns."""
+    if path.suffix.lower() == ".npy":
+        return {name: np.load(path, allow_pickle=False) for name in names}
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in names}
+
+
+def _read_header(path: pathlib.Path, size: int) -> ArrayHeader:
+    with path.open("rb") as file:
+        return _parse(file, size)
+
+
+def _read_member_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHeader:
+    with archive.open(member) as file, _named(member.filename):
+        return _parse(file, member.file_size)
+
+
+def _parse(file: IO[bytes], size: int) -> ArrayHeader:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    num_bytes = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or num_bytes != size - file.tell():
+        raise ValueError(
+            f"an array of shape {list(shape)} and type {dtype} has {num_bytes:,} bytes, and there "
+            f"are {size - file.tell():,}"
+        )
+    return ArrayHeader(tuple(shape), dtype)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Says which array of an archive an error is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

@@ -1,0 +1,68 @@
+"""Parts of a table: drawn at random, or its first and last rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["SPLITS", "check_fractions", "draw_missing", "first_rows"]
+
+SPLITS = ("random", "by_order")
+
+
+def check_fractions(validation_fraction: float, test_fraction: float) -> None:
+    """Raises `ValueError` unless both are fractions that leave rows to train with."""
+    fractions = {"validation_fraction": validation_fraction, "test_fraction": test_fraction}
+    for name, fraction in fractions.items():
+        if not 0 < fraction < 1:
+            raise ValueError(f"`{name}` must be between 0 and 1, got {fraction}.")
+    if sum(fractions.values()) >= 1:
+        raise ValueError(
+            "`validation_fraction` and `test_fraction` must leave rows to train with, got "
+            f"{validation_fraction} and {test_fraction}."
+        )
+
+
+def draw_missing(
+    parts: Sequence[np.ndarray | None], fractions: Sequence[float], *, seed: int | None
+) -> list[np.ndarray]:
+    """Splits training rows into themselves and the parts that are missing.
+
+    Args:
+      parts: The rows to train, to validate and to test with; None for what is to be drawn from the
+        ones to train with.
+      fractions: Of the rows, to validate and to test with.
+      seed: Equal seeds draw equal rows. With None the last rows, of a time series the latest, are
+        the test part and those before them the validation part.
+
+    Returns:
+      Three parts; those that were there are as they were.
+    """
+    rows, *held_out = parts
+    sizes = [
+        max(1, round(fraction * len(rows))) if part is None else 0
+        for part, fraction in zip(held_out, fractions, strict=True)
+    ]
+    if not sum(sizes):
+        return list(parts)
+    order = np.arange(len(rows))
+    if seed is not None:
+        order = np.random.default_rng(seed).permutation(len(rows))
+    num_train = max(0, len(rows) - sum(sizes))
+    train, *drawn = (rows[some] for some in np.split(order, [num_train, num_train + sizes[0]]))
+    pairs = zip(held_out, drawn, strict=True)
+    return [train, *(new if part is None else part for part, new in pairs)]
+
+
+def first_rows(rows: np.ndarray, train_rows: int) -> np.ndarray:
+    """Returns only so many training rows, or all of them for 0.
+
+    Raises:
+      ValueError: If there are fewer.
+    """
+    if train_rows > len(rows):
+        raise ValueError(
+            f"`train_rows` must be at most the {len(rows):,} training rows, got {train_rows:,}."
+        )
+    return rows[: train_rows or None]

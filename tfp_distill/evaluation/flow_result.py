@@ -1,0 +1,137 @@
+"""What is known about a trained flow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfp_distill.evaluation.frechet import FrechetDistance
+from tfp_distill.evaluation.likelihood import (
+    Likelihood,
+    evaluate_likelihood,
+    evaluation_batch_size,
+    latent_round_trip_error,
+    round_trip_error,
+)
+from tfp_distill.evaluation.sample_quality import SampleQuality
+from tfp_distill.evaluation.speed import Speed, measure_speed
+from tfp_distill.flows import Flow
+
+__all__ = ["Result", "evaluate_flow"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One trained flow, evaluated.
+
+    Attributes:
+      name: "teacher", "student" (trained without distillation), or the name of a distilled student.
+      likelihood: on test data.
+      parameters: number of trainable parameters.
+      speed: time of a batch in both directions.
+      round_trip_error: largest error of `to_data(to_latent(x))` in units of the data's scale.
+      training_steps: number of steps, the skipped ones included.
+      training_seconds: wall-clock time of the training.
+      skipped_steps: number of steps that changed nothing because something was not finite.
+      bits_per_dim: the likelihood of images in bits per dimension; None for others.
+      bits_per_dim_error: its standard error.
+      bits_per_nat: by how many bits per dimension a model is better that is better by a nat per
+        image, `1 / (D log 2)`; None for others.
+      frechet: Frechet distances of what the flow makes from test images, by name of what it is.
+      latent_round_trip_error: largest error of `to_latent(to_data(z))` for z that are drawn as the
+        base; None where it was not measured.
+      samples: the samples of a flow of rows beside its data; None where they were not compared.
+    """
+
+    name: str
+    likelihood: Likelihood
+    parameters: int
+    speed: Speed
+    round_trip_error: float
+    training_steps: int
+    training_seconds: float
+    skipped_steps: int = 0
+    bits_per_dim: float | None = None
+    bits_per_dim_error: float | None = None
+    bits_per_nat: float | None = None
+    frechet: Mapping[str, FrechetDistance] = dataclasses.field(default_factory=dict)
+    latent_round_trip_error: float | None = None
+    samples: SampleQuality | None = None
+
+    @property
+    def worst_round_trip_error(self) -> float:
+        """The larger of the errors from both ends; nan where one is."""
+        errors = [self.round_trip_error, self.latent_round_trip_error or 0.0]
+        return math.nan if any(map(math.isnan, errors)) else max(errors)
+
+
+def evaluate_flow(
+    flow: Flow,
+    name: str,
+    test: Any,
+    condition: Any = None,
+    *,
+    training_steps: int,
+    training_seconds: float,
+    skipped_steps: int = 0,
+    frechet: Mapping[str, FrechetDistance] | None = None,
+    samples: SampleQuality | None = None,
+    draws: int = 1,
+    batch_size: int | None = None,
+    speed_batch_size: int = 1000,
+) -> Result:
+    """Computes everything that a `Result` holds.
+
+    Args:
+      flow: the trained flow.
+      name: name of the result.
+      test: test data `[n, ...]`, in the user's units, or uint8 images.
+      condition: `[n, C]` for a conditional flow.
+      training_steps: number of steps that the flow was trained for, by itself or in a distiller.
+      training_seconds: wall-clock time of the training.
+      skipped_steps: number of steps that were skipped.
+      frechet: distances that were measured, by name.
+      samples: how the flow's samples look beside its data, see `sample_quality`.
+      draws: number of draws of the noise of uint8 images.
+      batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
+      speed_batch_size: number of rows of the timed batch.
+
+    Returns:
+      The `Result`.
+    """
+    likelihood = evaluate_likelihood(flow, test, condition, batch_size=batch_size, draws=draws)
+    bits, error, per_nat = None, None, None
+    if pixel_format := flow.config.pixel_format:
+        bits = pixel_format.bits_per_dim(likelihood.mean, flow.event_shape)
+        at_0, at_1 = (pixel_format.bits_per_dim(nats, flow.event_shape) for nats in (0.0, 1.0))
+        per_nat = at_0 - at_1
+        error = per_nat * likelihood.standard_error
+    latents = evaluation_batch_size(flow)
+    conditions = None if condition is None else _in_turn(condition, latents)
+    return Result(
+        name=name,
+        likelihood=likelihood,
+        parameters=flow.count_params(),
+        speed=measure_speed(flow, batch_size=speed_batch_size),
+        round_trip_error=round_trip_error(flow, test, condition, batch_size=batch_size),
+        training_steps=training_steps,
+        training_seconds=training_seconds,
+        skipped_steps=skipped_steps,
+        bits_per_dim=bits,
+        bits_per_dim_error=error,
+        bits_per_nat=per_nat,
+        frechet=dict(frechet or {}),
+        latent_round_trip_error=latent_round_trip_error(
+            flow, latents, conditions, batch_size=batch_size
+        ),
+        samples=samples,
+    )
+
+
+def _in_turn(condition: Any, rows: int) -> np.ndarray:
+    condition = np.asarray(condition)
+    return np.resize(condition, (rows, condition.shape[1]))

@@ -1,0 +1,34 @@
+"""What the columns of a table look like, as a table."""
+
+from __future__ import annotations
+
+from tfp_distill.data import ColumnLook, FlowData
+from tfp_distill.evaluation import Table
+
+__all__ = ["columns_table"]
+
+_NOTE = (
+    "Distinct values, the share of the commonest one and the resolution (the smallest gap between "
+    "values, over the standard deviation) are those of at most 100,000 training rows. Where single "
+    "values are common, a likelihood has no bound: compare it among models of these data only."
+)
+
+
+def columns_table(data: FlowData) -> Table:
+    """Returns a row for each column of data that are a table."""
+    header = ("column", "looks like", "is", "from", "to", "distinct", "commonest", "resolution")
+    return Table(header, [_cells(column) for column in data.look], note=_NOTE, text_columns=3)
+
+
+def _cells(column: ColumnLook) -> tuple[str, ...]:
+    use = "a condition" if column.is_condition else "modelled"
+    return (
+        column.name,
+        f"{column.kind}: {column.note}" if column.note else column.kind,
+        use,
+        f"{column.minimum:.4g}",
+        f"{column.maximum:.4g}",
+        f"{column.distinct:,}",
+        f"{column.share:.2%}",
+        f"{column.resolution:.1e}",
+    )

@@ -1,0 +1,229 @@
+"""A race of candidates, which ends with the smallest flow that is good enough.
+
+By successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943): plain students of all
+candidates are trained for a quarter of the steps, the better half of them, on validation data, for
+half of the steps, and so on, until two are left, which are finished. Then the chosen architecture
+is distilled, and so is the smaller one of the two, if it was not good enough without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from tfp_distill.evaluation import measure_speed
+from tfp_distill.flows import Flow, FlowConfig, load_flow
+from tfp_distill.runs.candidates import Candidate, candidates_of
+from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.run_directory import RunDirectory
+from tfp_distill.runs.workers import Task, carry_out
+
+__all__ = ["Entry", "Outcome", "check_race", "few_rows_folder", "race"]
+
+_FINALISTS = 2
+_FIRST_RUNG = 0.25
+# What a candidate that nobody asked for must save, or it is not worth its loss.
+_LARGEST_SHARE = 0.5
+_METHOD_OF_FEW_ROWS = "forward_kl"
+_SPEED_BATCH = {False: 1000, True: 64}  # Rows and images, as in the evaluation.
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A student of a race.
+
+    Attributes:
+      candidate: its architecture.
+      parameters: number of its trainable parameters.
+      method: how it learns; "student" for maximum likelihood alone.
+    """
+
+    candidate: Candidate
+    parameters: int
+    method: str = "student"
+
+    @property
+    def name(self) -> str:
+        """Its name within the run, which is also the path of its directory there."""
+        return f"{self.candidate.name}/{self.method}"
+
+    @property
+    def plain(self) -> Entry:
+        """The entry of the same architecture that learns without a teacher."""
+        return dataclasses.replace(self, method="student")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a race ended.
+
+    Attributes:
+      chosen: the smallest student within the tolerance; the best one, if there is none.
+      is_within: whether it is within the tolerance, on validation data.
+      finished: the students that were trained to the end, the smallest first.
+      stopped: the names of those that were given up, and after how many steps.
+      left_out: names of candidates that were not tried, and why.
+      few_rows: the names of students of the chosen architecture that saw few rows.
+    """
+
+    chosen: Entry
+    is_within: bool
+    finished: tuple[Entry, ...]
+    stopped: Mapping[str, int]
+    left_out: Mapping[str, str]
+    few_rows: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models to evaluate, the teacher first."""
+        return ("teacher", *(entry.name for entry in self.finished), *self.few_rows)
+
+
+def check_race(run: RunDirectory) -> None:
+    """Raises `ValueError` if there is nothing to race, before any work is done."""
+    _entries(run)
+
+
+def race(run: RunDirectory) -> Outcome:
+    """Trains the teacher and races students for the place of the smallest that is good enough.
+
+    What the run directory holds already is not trained again, so that an interrupted race goes on
+    where it stopped, and one with another tolerance adds only what it misses.
+
+    Args:
+      run: the run; its recipe has the candidates, the limits and the tolerance.
+    """
+    entries, left_out = _entries(run)
+    for name, reason in left_out.items():
+        print(f"{name}: is not raced, {reason}", flush=True)
+    teacher = [Task("", run.recipe, "teacher")]  # Plain students do not wait for it.
+    entries, stopped = _halve(run, entries, teacher)
+    steps = run.recipe.training_steps("student")
+    carry_out(run, [*teacher, *(_task(run, entry, steps) for entry in entries)])
+    limit = _nll(run, "teacher") + _tolerance(run)
+    distilled = _to_distill(run, entries, limit)
+    carry_out(run, [_task(run, entry, steps) for entry in distilled])
+    finished = sorted([*entries, *distilled], key=lambda entry: (entry.parameters, entry.name))
+    chosen = _chosen(run, finished, limit)
+    outcome = Outcome(chosen, _nll(run, chosen.name) <= limit, tuple(finished), stopped, left_out)
+    return dataclasses.replace(outcome, few_rows=_train_on_few_rows(run, chosen))
+
+
+def few_rows_folder(rows: int) -> str:
+    """Returns the folder of the students that see so many rows."""
+    return f"rows_{rows}"
+
+
+def _halve(
+    run: RunDirectory, entries: list[Entry], teacher: list[Task]
+) -> tuple[list[Entry], dict[str, int]]:
+    """Returns the finalists, and who was given up after how many steps."""
+    steps, report = run.recipe.training_steps("student"), run.recipe.report_steps
+    stopped: dict[str, int] = {}
+    fraction = _FIRST_RUNG
+    while len(entries) > _FINALISTS:
+        until = min(steps, math.ceil(fraction * steps / report) * report)
+        carry_out(run, [*teacher, *(_task(run, entry, until) for entry in entries)])
+        kept = sorted(entries, key=lambda entry: _nll(run, entry.name, until))
+        kept = kept[: max(_FINALISTS, math.ceil(len(entries) / 2))]
+        for entry in entries:
+            if entry not in kept:
+                stopped[entry.name] = until
+                print(f"{entry.name}: is given up after {until:,} steps", flush=True)
+        entries = [entry for entry in entries if entry in kept]
+        fraction = min(1.0, 2 * fraction)
+    return entries, stopped
+
+
+def _to_distill(run: RunDirectory, entries: Sequence[Entry], limit: float) -> list[Entry]:
+    plain = _chosen(run, entries, limit)
+    smaller = [entry for entry in entries if entry.parameters < plain.parameters]
+    return [
+        dataclasses.replace(entry, method=method)
+        for method in run.recipe.race_methods
+        for entry in (*smaller[-1:], plain)
+    ]
+
+
+def _train_on_few_rows(run: RunDirectory, chosen: Entry) -> tuple[str, ...]:
+    rows = run.recipe.few_rows
+    if not rows:
+        return ()
+    recipe = dataclasses.replace(
+        chosen.candidate.of(run.recipe),
+        train_rows=rows,
+        batch_size=min(run.recipe.batch_size, max(1, rows // 4)),
+        students=("student", _METHOD_OF_FEW_ROWS),
+    )
+    folder = few_rows_folder(rows)
+    carry_out(run, [Task(folder, recipe, "student")])
+    carry_out(run, [Task(folder, recipe, _METHOD_OF_FEW_ROWS)])
+    return tuple(f"{folder}/{method}" for method in recipe.students)
+
+
+def _entries(run: RunDirectory) -> tuple[list[Entry], dict[str, str]]:
+    """Returns the plain students to race, the smallest first, and what is left out and why."""
+    recipe, images = run.recipe, run.data.pixel_format is not None
+    of_teacher = Flow(_teacher_config(run)).count_params()
+    entries, left_out = [], {}
+    for candidate in candidates_of(recipe, images=images):
+        flow = Flow(run.within(candidate.name, candidate.of(recipe)).config("student"))
+        parameters = flow.count_params()
+        if recipe.max_parameters and parameters > recipe.max_parameters:
+            left_out[candidate.name] = f"it has {parameters:,} parameters"
+        elif not recipe.candidates and parameters > _LARGEST_SHARE * of_teacher:
+            left_out[candidate.name] = f"its {parameters:,} parameters save less than half"
+        elif recipe.max_ms and (ms := _milliseconds(flow, images)) > recipe.max_ms:
+            left_out[candidate.name] = f"it takes {ms:.3g} ms"
+        else:
+            entries.append(Entry(candidate, parameters))
+    if not entries:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ValueError(
+            "`candidates` must hold one within `max_parameters` and `max_ms`, by default of at "
+            f"most half of the teacher's {of_teacher:,} parameters, got {reasons}."
+        )
+    return sorted(entries, key=lambda entry: (entry.parameters, entry.name)), left_out
+
+
+def _teacher_config(run: RunDirectory) -> FlowConfig:
+    path = run.recipe.teacher_path
+    if "teacher" in run.trained():
+        return run.load_flow("teacher").config
+    return load_flow(path).config if path else run.config("teacher")
+
+
+def _milliseconds(flow: Flow, images: bool) -> float:
+    """Returns the time of a batch in the direction of sampling, in milliseconds."""
+    return 1e3 * measure_speed(flow, batch_size=_SPEED_BATCH[images]).to_data_seconds
+
+
+def _task(run: RunDirectory, entry: Entry, until: int) -> Task:
+    return Task(entry.candidate.name, entry.candidate.of(run.recipe), entry.method, until)
+
+
+def _nll(run: RunDirectory, name: str, until: float = math.inf) -> float:
+    """Returns the lowest nll of a model on validation data, up to a step."""
+    record = read_record(run.model_directory(name))
+    if not record.history:  # A teacher that was taken over.
+        return run.validation_nll(name)
+    return min(row["val_nll"] for row in record.history if row["step"] <= until)
+
+
+def _tolerance(run: RunDirectory) -> float:
+    """Returns `within` in nats per example."""
+    pixels, within = run.data.pixel_format, run.recipe.within
+    if pixels is None:
+        return within
+    shape = run.data.event_shape
+    return within / (pixels.bits_per_dim(0.0, shape) - pixels.bits_per_dim(1.0, shape))
+
+
+def _chosen(run: RunDirectory, entries: Sequence[Entry], limit: float) -> Entry:
+    """Returns the smallest entry within a limit of the nll, or the best one if there is none."""
+    nlls = {entry: _nll(run, entry.name) for entry in entries}
+    within = [entry for entry in entries if nlls[entry] <= limit]
+    if within:
+        return min(within, key=lambda entry: (entry.parameters, nlls[entry]))
+    return min(entries, key=nlls.__getitem__)

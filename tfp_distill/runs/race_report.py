@@ -1,0 +1,133 @@
+"""The end of a race as a table, and in a few sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfp_distill.evaluation import (
+    PairedDifference,
+    Result,
+    Table,
+    paired_difference,
+)
+from tfp_distill.evaluation.paired import error_of_gap_closed
+from tfp_distill.evaluation.text_table import format_duration
+from tfp_distill.runs.race import Outcome
+from tfp_distill.runs.run_directory import RunDirectory
+
+__all__ = ["race_summary", "race_table"]
+
+_NOTE = (
+    "Differences are means over the same test rows ± two standard errors; positive is better. What "
+    "another training of the same models would give is not in them: this is one seed. By the "
+    "teacher: the difference to the student of the same architecture that learns without one. "
+    "Time is for a batch of samples."
+)
+
+
+def race_table(results: Sequence[Result], outcome: Outcome) -> Table:
+    """Returns a row per model of a race, and a note on those that were given up.
+
+    Args:
+      results: the evaluated models of `outcome.names`.
+      outcome: how the race ended.
+    """
+    by_name = {result.name: result for result in results}
+    teacher = by_name["teacher"]
+    rows = []
+    for result in results:
+        beside, by_teacher = "", ""
+        if result is not teacher:
+            beside = _difference(result, teacher)
+            plain = by_name.get(f"{result.name.rpartition('/')[0]}/student")
+            by_teacher = "" if plain in (None, result) else _difference(result, plain)
+        rows.append(
+            [
+                f"{result.name} (chosen)" if result.name == outcome.chosen.name else result.name,
+                f"{result.parameters:,}",
+                f"{result.parameters / teacher.parameters:.0%}",
+                format_duration(result.speed.to_data_seconds),
+                _figure(result),
+                beside,
+                by_teacher,
+            ]
+        )
+    unit = "bits/dim" if teacher.bits_per_dim is not None else "nats"
+    header = ["model", "parameters", "of teacher", "time", f"test {unit}"]
+    given_up = [f"{name} after {step:,} steps" for name, step in outcome.stopped.items()]
+    left_out = [f"{name}, {reason}" for name, reason in outcome.left_out.items()]
+    note = _NOTE
+    for title, names in (("Given up: ", given_up), ("Not raced: ", left_out)):
+        note += f" {title}{'; '.join(names)}." if names else ""
+    return Table([*header, "ahead of teacher", "by the teacher"], rows, note=note)
+
+
+def race_summary(results: Sequence[Result], outcome: Outcome, run: RunDirectory) -> list[str]:
+    """Returns what a user wants to know, a sentence or two a line.
+
+    Args:
+      results: the evaluated models of `outcome.names`.
+      outcome: how the race ended.
+      run: the run.
+    """
+    by_name = {result.name: result for result in results}
+    teacher, chosen = by_name["teacher"], by_name[outcome.chosen.name]
+    unit = "bits/dim" if teacher.bits_per_dim is not None else "nats"
+    within = f"within {run.recipe.within:g} {unit} of the teacher on validation data"
+    smaller = teacher.parameters / chosen.parameters
+    faster = teacher.speed.to_data_seconds / chosen.speed.to_data_seconds
+    lines = [
+        f"chosen: {chosen.name}, the smallest {within}"
+        if outcome.is_within
+        else f"chosen: {chosen.name}, the best; none is {within}",
+        f"  {chosen.parameters:,} parameters, {smaller:.1f} times fewer than the teacher; samples "
+        f"in 1/{faster:.1f} of its time; ahead of it by {_difference(chosen, teacher)} test {unit}",
+    ]
+    plain = by_name[outcome.chosen.plain.name]
+    for entry in outcome.finished:
+        if entry.method != "student" and entry.plain == outcome.chosen.plain:
+            gain = paired_difference(by_name[entry.name].likelihood.values, plain.likelihood.values)
+            verdict = "no more than its noise" if _is_noise(gain) else "more than its noise"
+            lines.append(
+                f"distillation ({entry.method}) of this architecture: "
+                f"{_difference(by_name[entry.name], plain)} test {unit}, {verdict}; the rest is "
+                "the architecture's"
+            )
+    lines += _few_rows(by_name, outcome, run, unit)
+    return lines
+
+
+def _few_rows(
+    by_name: dict[str, Result], outcome: Outcome, run: RunDirectory, unit: str
+) -> list[str]:
+    if not outcome.few_rows:
+        return []
+    plain, *distilled = (by_name[name] for name in outcome.few_rows)
+    teacher, lines = by_name["teacher"], []
+    for result in distilled:
+        values = [r.likelihood.values for r in (result, plain, teacher)]
+        gap = teacher.likelihood.mean - plain.likelihood.mean
+        closed = (result.likelihood.mean - plain.likelihood.mean) / gap
+        error = error_of_gap_closed(*values)
+        text = f", {closed:.0%} ± {2 * error:.0%} of the gap" if gap > 0 else ""
+        lines.append(
+            f"from {run.recipe.few_rows:,} rows: {_figure(result)} test {unit} with the teacher, "
+            f"which saw {len(run.data.train):,}, and {_figure(plain)} without; "
+            f"{_difference(result, plain)}{text}"
+        )
+    return lines
+
+
+def _is_noise(difference: PairedDifference) -> bool:
+    return not abs(difference.mean) > 2 * difference.standard_error
+
+
+def _difference(result: Result, other: Result) -> str:
+    """Returns by how much a result is better, in nats or in bits per dimension."""
+    difference = paired_difference(result.likelihood.values, other.likelihood.values)
+    scale = result.bits_per_nat or 1.0
+    return f"{scale * difference.mean:+.3f} ± {2 * scale * difference.standard_error:.3f}"
+
+
+def _figure(result: Result) -> str:
+    return f"{result.likelihood.mean if result.bits_per_dim is None else result.bits_per_dim:.3f}"
