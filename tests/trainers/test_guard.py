@@ -98,7 +98,7 @@ class _Weights(keras.callbacks.Callback):
 
 def _fit(plain, directory, *callbacks):
     distiller = _distiller()
-    guard = Guard(plain, read_record(plain), name="forward_kl", steps=STEPS)
+    guard = Guard(plain, read_record(plain), label="forward_kl", steps=STEPS)
     interrupted = any(isinstance(callback, Interrupt) for callback in callbacks)
     with pytest.raises(InterruptedError) if interrupted else contextlib.nullcontext():
         return fit_flow(
@@ -173,7 +173,7 @@ def test_what_is_not_behind_is_left_alone(tmp_path):
     for step in (1, 2, 3, 4):
         write_rows(directory, step, rows)
     record = TrainingRecord(history=({"step": 4, "val_nll": 1.0},), finished=True)
-    guard = Guard(directory, record, name="lkd", steps=4)
+    guard = Guard(directory, record, label="lkd", steps=4)
     guard.set_model(_distiller())
     behind, within, ahead = (rows - shift + 0.1 * random.normal(size=100) for shift in (1, 0, -1))
     for step, log_prob in ((1, behind), (2, behind), (3, within), (4, behind)):

@@ -97,10 +97,10 @@ def fit_flow(
     report_steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: DistillationMonitor | None = None,
-    until: int | None = None,
-    label: str = "",
     keep_rows: bool = False,
     guard: Guard | None = None,
+    until: int | None = None,
+    label: str = "",
 ) -> TrainingRecord:
     """Trains a compiled model and leaves its best flow in `directory / "flow.keras"`.
 
@@ -118,11 +118,11 @@ def fit_flow(
       report_steps: steps between two measurements.
       callbacks: further callbacks, whose effect depends on the step alone.
       monitor: adds its figures to the measurements.
-      until: the step at which the training pauses, for a later call to go on; by default it ends.
-      label: what the lines call the training; by default the name of the directory.
       keep_rows: whether the likelihood of each validation row is kept at each measurement, for a
         guard to compare with.
       guard: compares with the plain student, and lets go of the teacher; needs `keep_rows`.
+      until: the step at which the training pauses, for a later call to go on; by default it ends.
+      label: what the lines call the training; by default the name of the directory.
 
     Returns:
       The record of the training.
@@ -143,9 +143,8 @@ def fit_flow(
         if not model.adapted:
             model.adapt(*initial_rows(data), **statistics_of(data))
     meter = _Meter()
-    reporter = _Reporter(
-        flow, data, directory, label, record, steps, monitor, meter, keep_rows, guard
-    )
+    options = dict(keep_rows=keep_rows, guard=guard)
+    reporter = _Reporter(flow, data, directory, label, record, steps, monitor, meter, **options)
     guards = [] if guard is None else [guard]
     model.fit(
         rows.batches(start_step=record.steps),
@@ -245,7 +244,7 @@ class _Reporter(keras.callbacks.Callback):
     """Validates, prints, and saves flow, state and record at the end of each epoch."""
 
     def __init__(
-        self, flow, data, directory, label, record, steps, monitor, meter, keep_rows, guard
+        self, flow, data, directory, label, record, steps, monitor, meter, *, keep_rows, guard
     ):
         super().__init__()
         self.record = record

@@ -74,17 +74,17 @@ class Guard(keras.callbacks.Callback):
     Args:
       directory: that of the plain student, which has been trained for as many steps.
       plain: its record.
-      name: of the student that is guarded, for what is printed.
+      label: what the lines call the student that is guarded.
       steps: steps of the training.
     """
 
     def __init__(
-        self, directory: pathlib.Path, plain: TrainingRecord, *, name: str, steps: int
+        self, directory: pathlib.Path, plain: TrainingRecord, *, label: str, steps: int
     ) -> None:
         super().__init__()
         self._directory = directory
         self._plain = plain
-        self._name = name
+        self._label = label
         self._steps = steps
 
     @property
@@ -112,7 +112,7 @@ class Guard(keras.callbacks.Callback):
             self._keep("begin", [step, end])
             self._keep("weights", list(self.model.loss_weights.values()))
             print(
-                f"{self._name}: guarded at step {step:,}, {behind:.1f} standard errors behind the "
+                f"{self._label}: guarded at step {step:,}, {behind:.1f} standard errors behind the "
                 f"plain student: what it learns from the teacher fades out until step {end:,}",
                 flush=True,
             )
@@ -148,7 +148,7 @@ class Guard(keras.callbacks.Callback):
         shutil.copyfile(self._directory / "flow.keras", unfinished)
         os.replace(unfinished, flow)
         print(
-            f"{self._name}: ends {behind:.1f} standard errors behind the plain student, "
+            f"{self._label}: ends {behind:.1f} standard errors behind the plain student, "
             "whose flow it gets",
             flush=True,
         )

@@ -156,10 +156,8 @@ def _guard_table(run: RunDirectory, names: Iterable[str]) -> Table | None:
         for name, record in records.items()
         if record.guarded_at is not None or record.replaced
     ]
-    if not rows:
-        return None
-    header = ["model", "guarded at step", "has the plain student's flow"]
-    return Table(header, rows, note=_GUARD_NOTE)
+    header = ["guarded model", "from step", "has the plain student's flow"]
+    return Table(header, rows, note=_GUARD_NOTE) if rows else None
 
 
 def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:

@@ -223,7 +223,7 @@ def _new_student(run: RunDirectory, method: str, name: str) -> Flow:
     elif start == "copied":
         copied = copy_matching_steps(flow, run.load_flow("teacher"), *rows, **statistics)
         pairs = ", ".join(f"{step} from {teacher_step}" for step, teacher_step in copied)
-        print(f"{name}: starts with copies of steps of the teacher: {pairs}", flush=True)
+        print(f"{run.label(name)}: starts with copies of steps of the teacher: {pairs}", flush=True)
     return flow
 
 
@@ -233,8 +233,8 @@ def _guard(run: RunDirectory, method: str, partition: str) -> Guard | None:
     plain = run.model_directory(model_name("student", partition))
     if not read_record(plain).finished:
         train_student(run, "student", partition)
-    name, steps = model_name(method, partition), run.recipe.training_steps("student")
-    return Guard(plain, read_record(plain), name=name, steps=steps)
+    label = run.label(model_name(method, partition))
+    return Guard(plain, read_record(plain), label=label, steps=run.recipe.training_steps("student"))
 
 
 def _optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:
