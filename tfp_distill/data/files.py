@@ -122,8 +122,8 @@ def load_file(path: pathlib.Path, options: TableOptions) -> Parts:
             found[_MAX_NAMED:] = [f"and {len(found) - _MAX_NAMED:,} more columns"]
         raise ValueError(
             "`source` must have finite numbers, and columns that vary, each in its own way, got "
-            f"{path}: {'; '.join(found)}. `drop_columns` leaves columns out, and `drop_missing` rows "
-            "with missing values."
+            f"{path}: {'; '.join(found)}. `drop_columns` leaves columns out, and "
+            "`drop_missing` rows with missing values."
         )
     # As large as float32, they were found to be finite.
     parts = [np.ascontiguousarray(part, np.float32) for part in parts]

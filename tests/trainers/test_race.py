@@ -1,0 +1,117 @@
+"""Tests of the race for the smallest flow that is good enough."""
+
+import json
+
+import numpy as np
+import pytest
+from absl import app
+from jobs import parse, run
+
+from tfp_distill import load_flow
+from tfp_distill.runs.candidates import Candidate
+from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.run_directory import define_run_flags, open_run
+from trainers import compress, export, sample
+
+RACE = (
+    "--teacher_depth=2",
+    "--teacher_width=8",
+    "--teacher_training_steps=8",
+    "--student_training_steps=8",
+    "--report_steps=2",
+    "--batch_size=64",
+    "--workers=1",
+)
+CANDIDATES = "--candidates=spline_1x4,spline_1x8,affine_1x4"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The directory of a race with a tolerance that all meet, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "race"
+    return run_dir, run(compress, run_dir, *RACE, CANDIDATES, "--within=1000", "--few_rows=200")
+
+
+def _steps(run_dir):
+    return {
+        path.parent.relative_to(run_dir).as_posix(): read_record(path.parent).steps
+        for path in run_dir.glob("**/progress.json")
+    }
+
+
+def test_a_race_halves_finishes_distils_and_shows_few_rows(finished):
+    run_dir, output = finished
+    steps = _steps(run_dir)
+    plain = {name: n for name, n in steps.items() if name.split("/")[0] in CANDIDATES}
+    assert sorted(n for name, n in plain.items() if name.endswith("/student")) == [2, 8, 8]
+    assert all(n == 8 for name, n in plain.items() if name.endswith("/mixture"))
+    assert steps["teacher"] == steps["rows_200/student"] == steps["rows_200/mixture"] == 8
+    (given_up,) = (name for name, n in steps.items() if n == 2)
+    assert f"{given_up}: is given up after 2 steps" in output
+
+
+def test_the_smallest_within_the_tolerance_is_chosen_and_is_what_other_scripts_take(finished):
+    run_dir, output = finished
+    race_run = open_run(parse(define_run_flags, f"--run_dir={run_dir}"))
+    chosen = race_run.winner()
+    finalists = {n: load_flow(run_dir / n / "flow.keras") for n in race_run.trained()[1:]}
+    done = [n for n in finalists if not n.startswith("rows") and _steps(run_dir)[n] == 8]
+    assert finalists[chosen].num_parameters == min(finalists[n].num_parameters for n in done)
+    assert f"chosen: {chosen}, the smallest within 1000 nats of the teacher" in output
+    assert f"{chosen} is exported as a SavedModel" in output
+    assert "with the teacher, which saw 80,000" in output
+    assert chosen in run(sample, run_dir, f"--output={run_dir / 'samples.csv'}")
+    assert chosen in run(export, run_dir)
+
+
+def test_the_differences_are_those_of_the_same_rows(finished):
+    run_dir, _ = finished
+    with np.load(run_dir / "results.npz") as values:
+        rows = {name: values[name] for name in values.files}
+    results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))["results"]
+    for result in results:
+        assert np.mean(rows[result["name"]]) == pytest.approx(float(result["likelihood"]["mean"]))
+
+
+def test_a_race_that_is_repeated_trains_nothing_again(finished):
+    run_dir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in run_dir.glob("**/flow.keras")}
+    output = run(compress, run_dir, "--within=1000")
+    assert "teacher: already trained, 8 steps" in output
+    after = {path: path.stat().st_mtime_ns for path in run_dir.glob("**/flow.keras")}
+    assert after == before
+
+
+def test_workers_train_what_one_process_trains(finished, tmp_path):
+    run_dir, _ = finished
+    alone = [flag for flag in RACE if "workers" not in flag]
+    options = ("--candidates=spline_1x4,spline_1x8", "--race_methods=", "--workers=2")
+    run(compress, tmp_path / "race", *alone, *options)
+    for name in ("teacher", "spline_1x4/student", "spline_1x8/student"):
+        flows = [load_flow(path / name / "flow.keras") for path in (run_dir, tmp_path / "race")]
+        if read_record(run_dir / name).finished:
+            for weight, other in zip(*(flow.get_weights() for flow in flows), strict=True):
+                np.testing.assert_allclose(weight, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--candidates=spline_3", "`candidates` must be names such as spline_3x32"),
+        ("--max_parameters=10", "`candidates` must hold one within `max_parameters`"),
+        ("--max_ms=1e-9", "it takes"),
+        ("--within=-1", "`within` must be at least 0, got -1.0"),
+        ("--race_methods=student", "`race_methods` must be different names out of lkd"),
+    ],
+)
+def test_a_race_of_nothing_is_refused_before_any_work(flag, message, tmp_path):
+    with pytest.raises(app.UsageError, match=message):
+        run(compress, tmp_path / "race", *RACE, *([] if "cand" in flag else [CANDIDATES]), flag)
+    assert not list(tmp_path.glob("**/flow.keras"))
+
+
+def test_names_of_candidates():
+    assert Candidate.parse("maf_spline_3x32") == Candidate("maf_spline", 3, 32)
+    assert Candidate.parse("spline_3x32").name == "spline_3x32"
+    for name in ("spline_0x3", "spline", "cubic_3x3", "spline_3x32_lkd", ""):
+        assert Candidate.parse(name) is None
