@@ -27,6 +27,7 @@ RULES = [
     (dict(split_seed=-1), "`split_seed` must be at least 0, got -1"),
     (dict(split="last"), "`split` must be one of random, by_order, got 'last'"),
     (dict(seed=-1), "`seed` must be at least 0, got -1"),
+    (dict(jit_compile="yes"), "`jit_compile` must be auto, on or off, got 'yes'"),
     (dict(warmup_steps=-1), "`warmup_steps` must be at least 0, got -1"),
     (dict(weight_decay=-0.1), "`weight_decay` must be at least 0, got -0.1"),
     (dict(teacher_learning_rate=0.0), "`teacher_learning_rate` must be positive, got 0.0"),
@@ -155,10 +156,25 @@ def test_where_students_start(values, expected):
 
 def test_architectures():
     recipe = Recipe(student_architecture="iaf", student_depth=2, student_width=7, seed=3)
-    assert recipe.student_config((4,), condition_dims=1) == MAFConfig(
+    student = recipe.student_config((4,), condition_dims=1)
+    assert dataclasses.replace(student, seed=3) == MAFConfig(
         4, num_steps=2, hidden_units=7, inverse_autoregressive=True, condition_dims=1, seed=3
     )
     assert recipe.teacher_config((4,)) == TabularGlowConfig(4, num_steps=5, hidden_units=64, seed=3)
+
+
+def test_teacher_and_student_of_one_recipe_start_with_different_weights():
+    same = dict(architecture="glow", depth=2, width=8)
+    recipe = Recipe(
+        **{f"{role}_{k}": v for role in ("teacher", "student") for k, v in same.items()}
+    )
+    teacher, student = recipe.teacher_config((4,)), recipe.student_config((4,))
+    assert teacher == dataclasses.replace(student, seed=teacher.seed) != student
+
+
+@pytest.mark.parametrize(("asked", "uses_xla"), [("auto", "auto"), ("on", True), ("off", False)])
+def test_xla_is_on_off_or_where_it_pays(asked, uses_xla):
+    assert Recipe(jit_compile=asked).uses_xla == uses_xla
 
 
 def test_architectures_of_images():

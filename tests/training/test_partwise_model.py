@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from toy_model import DIMS, Interrupt, Snapshots, batches, data, make_toy, state
 
 MODES = {
@@ -247,9 +248,16 @@ def test_a_row_of_weight_two_is_a_row_given_twice(mode, strategy_of):
 def test_arrays_have_weights_without_conditions():
     model = make_toy(keras.optimizers.SGD(0.0), jit_compile=False)
     x, weights = data(4), np.array([0, 3, 0, 1], np.float32)
-    logs = model.fit(x, sample_weight=weights, verbose=0, batch_size=4).history
     losses = np.sum(x**2, axis=-1)
-    np.testing.assert_allclose(logs["loss"], [(3 * losses[1] + losses[3]) / 4], rtol=1e-5)
+    expected = (3 * losses[1] + losses[3]) / 4
+    validation = dict(validation_data=(x, None, weights), validation_batch_size=4)
+    logs = model.fit(x, sample_weight=weights, verbose=0, batch_size=4, **validation).history
+    np.testing.assert_allclose([logs["loss"], logs["val_loss"]], [[expected]] * 2, rtol=1e-5)
+    logs = model.evaluate(x, sample_weight=weights, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+    dataset = tf.data.Dataset.from_tensors((x, None, weights))
+    logs = model.fit(dataset, verbose=0).history
+    np.testing.assert_allclose(logs["loss"], [expected], rtol=1e-5)
 
 
 def test_xla_compiles_where_it_pays_or_where_it_is_told(tmp_path):

@@ -11,19 +11,32 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["first_rows", "unpack_batch", "weighted_mean"]
+__all__ = ["conditions_beside_weights", "first_rows", "unpack_batch", "weighted_mean"]
 
 _ROWS = 4096
 _VALUES = 2_000_000
 
 
 def unpack_batch(data: Any) -> tuple[Any, Any, Any]:
-    """Returns x, condition and weights of a batch, None for what it has not."""
+    """Returns x, condition and weights of a batch, None for what it has not.
+
+    Conditions without columns are none, see `conditions_beside_weights`.
+    """
     # Keras replaces None in a dataset.
-    return tuple(
+    x, condition, weights = (
         None if isinstance(value, tf.experimental.Optional) else value
         for value in keras.utils.unpack_x_y_sample_weight(data)
     )
+    if condition is not None and np.shape(condition)[-1:] == (0,):
+        condition = None
+    return x, condition, weights
+
+
+def conditions_beside_weights(x: Any, y: Any, weights: Any) -> Any:
+    """Returns the conditions of an array: of no column where Keras would drop the weights."""
+    if y is None and weights is not None and hasattr(x, "shape"):
+        return np.zeros([len(x), 0], np.float32)
+    return y
 
 
 def weighted_mean(values: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:

@@ -11,7 +11,12 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.compiling import inlined, uses_xla
-from tfp_distill.training.batches import first_rows, unpack_batch, weighted_mean
+from tfp_distill.training.batches import (
+    conditions_beside_weights,
+    first_rows,
+    unpack_batch,
+    weighted_mean,
+)
 from tfp_distill.training.part_optimizers import check_gradients
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partitioned_model import PartitionedModel
@@ -227,6 +232,11 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         if self.compiled and not self.adapted:
             batch_size = kwargs.get("batch_size") or 32
             self.adapt(*first_rows(x, y, batch_size, self.distribute_strategy))
+        y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
+        if isinstance(kwargs.get("validation_data"), tuple) and len(kwargs["validation_data"]) == 3:
+            x_val, y_val, weights = kwargs["validation_data"]
+            y_val = conditions_beside_weights(x_val, y_val, weights)
+            kwargs["validation_data"] = x_val, y_val, weights
         # Keras's own default, True, makes it warn about every dataset.
         kwargs.setdefault("shuffle", hasattr(x, "shape"))
         self._active_parts, self._batches, self._devices = self.all_parts, None, None
@@ -238,6 +248,11 @@ class PartwiseModel(PartitionedModel, abc.ABC):
                 self.train_function.discard()
         self.finalize_part_weights()
         return history
+
+    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Evaluates the model; arguments as `keras.Model.evaluate`, `y` are conditions."""
+        y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, **kwargs)
 
     def make_train_function(self, force: bool = False) -> None:
         """Selects the step of the active losses and parts, and makes it where there is none yet."""
