@@ -107,5 +107,5 @@ def test_every_import_is_a_dependency():
     }
     own = {"tfp_distill", "trainers", *sys.stdlib_module_names}
     # What others of the dependencies need and do not ask for.
-    unasked = {"importlib_resources", "pyarrow", "tensorboard"}
+    unasked = {"importlib_resources", "tensorboard"}
     assert imported - own == provided - unasked
