@@ -47,7 +47,7 @@ def _times(run_dir):
 def test_the_whole_job_trains_evaluates_and_exports(job):
     run_dir, output = job
     assert {path.name for path in run_dir.iterdir()} == {
-        *("recipe.json", "results.json", "results.npz", "report.html", "saved_model"),
+        *("data.json", "recipe.json", "results.json", "results.npz", "report.html", "saved_model"),
         *("teacher", "student", "skd"),
     }
     for name in ("teacher", "student", "skd"):
