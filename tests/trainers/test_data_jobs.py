@@ -34,7 +34,7 @@ def table(tmp_path_factory):
 def teacher_run(table, tmp_path_factory):
     """A run whose only flow is a teacher."""
     run_dir = tmp_path_factory.mktemp("runs") / "teacher"
-    flags = ("--model=teacher", "--teacher_architecture=maf", "--jit_compile=False")
+    flags = ("--model=teacher", "--teacher_architecture=maf", "--jit_compile=off")
     return run_dir, run(train, run_dir, *TINY, *flags, f"--data={table}", "--split_seed=3")
 
 
