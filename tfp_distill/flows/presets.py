@@ -19,7 +19,7 @@ _TABULAR = {
     "maf_teacher": (MAFConfig, dict(num_steps=6, hidden_units=32)),
     # Neural spline flows (Durkan et al., 2019) of fewer weights than the affine ones beside them,
     # and a teacher that two cores can train.
-    "spline_student": (TabularGlowConfig, dict(num_steps=3, hidden_units=32, **_SPLINE)),
+    "spline_student": (TabularGlowConfig, dict(num_steps=4, hidden_units=30, **_SPLINE)),
     "spline_teacher": (TabularGlowConfig, dict(num_steps=8, hidden_units=112, **_SPLINE)),
 }
 # (image shape, levels, steps per level, hidden channels, coupling). CIFAR-10 and CelebA are those

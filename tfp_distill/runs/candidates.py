@@ -22,7 +22,7 @@ _KINDS = {
 }
 _PATTERN = rf"(?P<kind>{'|'.join(_KINDS)})_(?P<depth>[1-9]\d*)x(?P<width>[1-9]\d*)"
 _OF_ROWS = (
-    *("spline_2x16", "spline_3x24", "spline_3x32", "spline_4x48", "spline_5x64"),
+    *("spline_2x16", "spline_3x24", "spline_4x24", "spline_5x48", "spline_8x64"),
     *("affine_3x32", "affine_5x64"),
 )
 

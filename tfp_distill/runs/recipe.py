@@ -108,7 +108,7 @@ class Recipe:
     student_training_steps: int = _field(
         3000, "Training steps of each student, rounded up to a multiple of report_steps."
     )
-    student_learning_rate: float = _field(1e-2, "Peak learning rate of each student.")
+    student_learning_rate: float = _field(2e-2, "Peak learning rate of each student.")
     students: tuple[str, ...] = _field(
         (),
         f"Students to train and compare, of {', '.join(METHODS)}; a race of candidates if empty.",
