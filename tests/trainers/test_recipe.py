@@ -56,7 +56,8 @@ RULES = [
     (dict(ema_momentum=1.0), "`ema_momentum` must be at least 0 and less than 1, got 1.0"),
     (dict(teacher_architecture="nvp"), "`teacher_architecture` must be one of glow, maf, iaf, got"),
     (dict(student_architecture=""), "`student_architecture` must be one of glow, maf, iaf, got ''"),
-    (dict(students=()), r"`students` must be different names out of student, lkd, .*, got \(\)"),
+    (dict(students=("a",)), r"`students` must be different names out of student, lkd, .*, got"),
+    (dict(race_methods=("lkd",) * 2), "`race_methods` must be different names out of lkd, .*, got"),
     (dict(students=("lkd", "lkd")), r"different names out of .*, got \('lkd', 'lkd'\)"),
     (dict(students=("kd",)), r"different names out of .*, got \('kd',\)"),
     (dict(lkd_weights=(1.0,)), r"`lkd_weights` must be 2 numbers, none negative .* got \(1.0,\)"),
@@ -82,11 +83,11 @@ RULES = [
         "`fade_out` must be 0 where `ilkd_weights` gives the nll no weight, got 0.5",
     ),
     (
-        dict(fade_out=0.2, synthesized_start=0.2),
+        dict(students=("skd",), fade_out=0.2, synthesized_start=0.2),
         r"`synthesized_start` must be less than `fade_out` \(0.2\), got 0.2",
     ),
     (
-        dict(skd_weights=(0.0, 0.0, 1.0), fade_out=0.0),
+        dict(students=("skd",), skd_weights=(0.0, 0.0, 1.0), fade_out=0.0),
         "`synthesized_start` must be 0 where `skd_weights` gives nothing but SKD a weight, got 0.1",
     ),
 ]
@@ -160,7 +161,30 @@ def test_architectures():
     assert dataclasses.replace(student, seed=3) == MAFConfig(
         4, num_steps=2, hidden_units=7, inverse_autoregressive=True, condition_dims=1, seed=3
     )
-    assert recipe.teacher_config((4,)) == TabularGlowConfig(4, num_steps=5, hidden_units=64, seed=3)
+    assert recipe.teacher_config((4,)) == TabularGlowConfig(
+        4, num_steps=5, hidden_units=64, num_hidden_layers=2, coupling="spline", seed=3
+    )
+    affine = dataclasses.replace(recipe, teacher_coupling="affine")
+    assert affine.teacher_config((4,)) == TabularGlowConfig(4, num_steps=5, hidden_units=64, seed=3)
+
+
+def test_splines_of_all_architectures():
+    recipe = Recipe(
+        teacher_architecture="maf",
+        teacher_coupling="spline",
+        student_hidden_layers=3,
+        mixing=True,
+        num_bins=5,
+        tail_bound=3.0,
+    )
+    splines = dict(num_bins=5, tail_bound=3.0)
+    teacher, student = recipe.teacher_config((4,)), recipe.student_config((4,))
+    assert teacher == MAFConfig(
+        4, num_steps=5, hidden_units=64, transform="spline", mixing=True, **splines
+    )
+    assert (student.coupling, student.num_hidden_layers) == ("spline", 3)
+    with pytest.raises(ValueError, match="`student_coupling` must be one of affine, spline, got"):
+        Recipe(student_architecture="maf", student_coupling="additive")
 
 
 def test_teacher_and_student_of_one_recipe_start_with_different_weights():

@@ -259,7 +259,7 @@ class Recipe:
         self.teacher_config((2,))
         self.student_config((2,))
         self.losses("skd")
-        for method in self.students:
+        for method in self.students or self.race_methods:
             self.check_method(method)
 
     def _check(self, name: str, rule: str, is_legal: bool) -> None:
@@ -307,7 +307,8 @@ class Recipe:
             rule = "only student where parts have a cache or devices"
             self._check("students", rule, self.students == ("student",))
         rule = f"end_to_end where `students` are not of {', '.join(_METHODS_OF_PARTS)}"
-        self._check("partitions", rule, set(self.students) <= set(_METHODS_OF_PARTS))
+        is_legal = bool(self.students) and set(self.students) <= set(_METHODS_OF_PARTS)
+        self._check("partitions", rule, is_legal)
         epochs = self.training_steps("student") // self.report_steps
         in_parts = epochs - round(self.end_to_end_fraction * epochs)
         needed = 1 if self.part_mode == "simultaneous" else num_parts
