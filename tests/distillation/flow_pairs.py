@@ -58,9 +58,9 @@ def batches(x, batch_size=8):
     return tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
 
 
-def noise(rows, *, seed=0, step=0, dims=DIMS):
-    """The latents that a pass of this seed and step shares."""
-    return StepRandom(seed, tf.constant(step)).normal(rows, dims).numpy()
+def noise(rows, *, seed=0, step=0, dims=DIMS, **stream):
+    """The latents that a pass of this seed, step and stream shares."""
+    return StepRandom(seed, tf.constant(step), **stream).normal(rows, dims).numpy()
 
 
 def shared_pass(student, teacher, x, *, seed=0, step=0, condition=None):

@@ -204,7 +204,9 @@ def test_the_figures_of_the_monitor(condition):
     monitor.set_model(distiller)
     logs = {"loss": 1.0}
     monitor.on_epoch_end(0, logs)
-    z = np.concatenate([noise(n, seed=5, step=i) for i, n in enumerate((4, 4, 3))])
+    z = np.concatenate(
+        [noise(n, seed=5, step=i, stream="evaluation") for i, n in enumerate((4, 4, 3))]
+    )
     samples = [flow.to_data(z, condition).numpy() for flow in (student, teacher)]
     latents = [flow.to_latent(x, condition).numpy() for flow in (student, teacher)]
     densities = [flow.log_prob(x, condition).numpy() for flow in (student, teacher)]
