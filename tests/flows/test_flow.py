@@ -322,7 +322,7 @@ def test_summary_counts_what_there_is(glow):
 
 def test_the_representation_shows_the_steps():
     config = GlowConfig((4, 4, 2), num_levels=2, steps_per_level=3, hidden_channels=4)
-    step = "ActNorm, InvertibleLinear, AffineCoupling"
+    step = "ActNorm, InvertibleLinear, Coupling"
     flow = Flow(config, name="small")
     assert repr(flow).splitlines() == [
         f"<Flow 'small' of (4, 4, 2), {flow.num_parameters:,} parameters:",
