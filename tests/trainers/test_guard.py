@@ -13,6 +13,7 @@ from jobs import TINY, run
 
 from tfp_distill import Flow, TabularGlowConfig, load_flow
 from tfp_distill.data import FlowData, Statistics
+from tfp_distill.data.flow_data import Statistics
 from tfp_distill.distillation import FlowDistiller, ForwardKLLoss
 from tfp_distill.runs.fitting import TrainingRecord, fit_flow, read_record, training_rows
 from tfp_distill.runs.guard import Guard, standard_errors_behind, write_rows
@@ -47,9 +48,8 @@ def _flow(seed):
 def _distiller():
     """A student that learns from the samples of a teacher that is of no use."""
     student, teacher = _flow(0), _flow(1)
-    for flow in (student, teacher):
-        flow.set_statistics(np.zeros(DIMS), np.ones(DIMS))
-    teacher.initialize(np.random.RandomState(1).normal(3.0, 0.5, size=(64, DIMS)))
+    x = np.random.RandomState(1).normal(3.0, 0.5, size=(64, DIMS))
+    teacher.adapt(x, statistics=Statistics.identity(DIMS))
     distiller = FlowDistiller(
         student=student,
         teacher=teacher,

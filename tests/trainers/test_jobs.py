@@ -231,10 +231,11 @@ def test_a_teacher_of_the_users_own(table, tmp_path, uncompiled):
 
 def test_students_that_start_from_a_flow_of_the_users_own(table, tmp_path, uncompiled):
     start = Flow(TabularGlowConfig(3, num_steps=1, hidden_units=4, seed=5))
-    start.set_statistics([300.0, 1.0, -2.0], [90.0, 1.0, 0.01])
-    start.initialize(np.random.RandomState(0).normal(size=(64, 3)))
+    x = np.random.RandomState(0).normal([300.0, 1.0, -2.0], [90.0, 1.0, 0.01], size=(64, 3))
+    start.adapt(x)
     start.save(tmp_path / "start.keras")
     arguments = (*TINY, f"--data={table}", f"--student_path={tmp_path / 'start.keras'}")
+    arguments = (*arguments, "--student_coupling=affine")
     # A step of no size: what is left of a student is its start.
     still = ("--student_learning_rate=1e-30", "--students=student,lkd")
     run(compress, tmp_path / "run", *arguments, *still)

@@ -102,7 +102,7 @@ def _warnings(path, capsys, mean, scale):
     path.mkdir()
     np.save(path / "rows.npy", np.random.RandomState(0).normal(size=(5000, 2)))
     flow = Flow(ROWS)
-    flow.set_statistics(np.full(2, mean), np.full(2, scale))
+    flow.standardize.set_statistics(np.full(2, mean), np.full(2, scale))
     (path / "run" / "student").mkdir(parents=True)
     flow.save(path / "run" / "student" / "flow.keras")
     Recipe(data=str(path / "rows.npy"), batch_size=64).write(path / "run" / "recipe.json")
