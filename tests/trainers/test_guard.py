@@ -13,7 +13,6 @@ from jobs import TINY, run
 
 from tfp_distill import Flow, TabularGlowConfig, load_flow
 from tfp_distill.data import FlowData, Statistics
-from tfp_distill.data.flow_data import Statistics
 from tfp_distill.distillation import FlowDistiller, ForwardKLLoss
 from tfp_distill.runs.fitting import TrainingRecord, fit_flow, read_record, training_rows
 from tfp_distill.runs.guard import Guard, standard_errors_behind, write_rows
