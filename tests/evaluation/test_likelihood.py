@@ -141,7 +141,7 @@ def test_rejects_wrong_arguments():
         evaluate_likelihood(flow, gaussian_rows(1))
     with pytest.raises(ValueError, match="`batch_size` must be an integer of at least 1, got 0"):
         evaluate_likelihood(flow, gaussian_rows(5), batch_size=0)
-    with pytest.raises(ValueError, match=r"`x` .* must have shape .*\('batch', 3\), got \(5, 2\)"):
+    with pytest.raises(ValueError, match=r"`x` .* must have shape \(\.\.\., 3\), got \(5, 2\)"):
         evaluate_likelihood(flow, gaussian_rows(5)[:, :2])
     with pytest.raises(ValueError, match="`condition` must have 5 rows as `x`, got 4"):
         evaluate_likelihood(gaussian_flow(condition_dims=2), gaussian_rows(5), np.zeros((4, 2)))

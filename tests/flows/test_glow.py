@@ -271,7 +271,7 @@ def test_configurations_are_values():
         (dict(hidden_channels=0.5), "`hidden_channels` must be an integer of at least 1, got 0.5"),
         (dict(seed=0.5), "`seed` must be an integer, got 0.5"),
         (dict(log_scale_bound=0), r"`log_scale_bound` must be in \(0, 20\], got 0"),
-        (dict(coupling="spline"), '`coupling` must be "affine" or "additive", got .spline'),
+        (dict(coupling="cubic"), '`coupling` must be "affine", "additive" or "spline", got .cubic'),
     ],
 )
 def test_errors_name_argument_rule_and_value(options, message):
@@ -283,9 +283,9 @@ def test_conditions_and_other_shapes_are_refused():
     flow = Flow(CONFIGS["affine"], name="glow")
     with pytest.raises(ValueError, match="`condition` of 'glow' must be None"):
         flow.log_prob(_images(2), np.zeros([2, 1]))
-    with pytest.raises(ValueError, match=r"`x` of 'glow' must have shape \('batch', 8, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"`x` of 'glow' must have shape \(\.\.\., 8, 4, 2\), got"):
         flow.log_prob(np.zeros([2, 64]))
-    with pytest.raises(ValueError, match=r"`z` of 'glow' must have shape \('batch', 64\)"):
+    with pytest.raises(ValueError, match=r"`z` of 'glow' must have shape \(\.\.\., 64\), got"):
         flow.to_data(np.zeros([2, 8, 4, 2]))
 
 

@@ -100,38 +100,37 @@ class SplineTransform:
 
         @tf.custom_gradient
         def find(value, parameters):
-            raw_widths, raw_heights, raw = tf.split(parameters, [bins, bins, bins - 1], axis=-2)
-            widths, heights = _softmax(raw_widths), _softmax(raw_heights)
-            sizes = heights if by_height else widths
+            raw = parameters[..., 2 * bins :, :]
+            shares = _softmax(_both(parameters[..., : 2 * bins, :], bins))  # [..., 2, K, C]
             count = tf.range(1, bins, dtype=value.dtype)[:, None]
-            knots = rest * tf.cumsum(sizes[..., :-1, :], axis=-2) + (smallest * count - bound)
-            passed = tf.cast(value[..., None, :] >= knots, value.dtype)
+            knots = rest * tf.cumsum(shares[..., int(by_height), :-1, :], axis=-2)
+            passed = tf.cast(
+                value[..., None, :] >= knots + (smallest * count - bound), value.dtype
+            )
             ends = tf.ones_like(passed[..., :1, :])
             before = tf.concat([passed, tf.zeros_like(ends)], axis=-2)  # [k < i]
             here = tf.concat([ends, passed], axis=-2) - before  # [k = i]
-            index = tf.reduce_sum(passed, axis=-2)
-            size_of_width, start_of_width = _select(widths, here, before)
-            size_of_height, start_of_height = _select(heights, here, before)
+            share = tf.reduce_sum(here[..., None, :, :] * shares, axis=-2)
+            shares_before = tf.reduce_sum(before[..., None, :, :] * shares, axis=-2)
+            index = tf.reduce_sum(passed, axis=-2, keepdims=True)
             found = (
-                smallest + rest * size_of_width,
-                smallest + rest * size_of_height,
-                smallest * index + rest * start_of_width - bound,
-                smallest * index + rest * start_of_height - bound,
+                *tf.unstack(smallest + rest * share, axis=-2),
+                *tf.unstack(smallest * index + rest * shares_before - bound, axis=-2),
                 tf.reduce_sum(here[..., 1:, :] * raw, axis=-2),
                 tf.reduce_sum(here[..., :-1, :] * raw, axis=-2),
             )
 
             def gradient(width, height, left, bottom, raw_left, raw_right):
-                def of_sizes(sizes, size, start, of_size, of_start):
-                    mean = of_size * size + of_start * start
-                    own = here * of_size[..., None, :] + before * of_start[..., None, :]
-                    return rest * sizes * (own - mean[..., None, :])
-
-                of_widths = of_sizes(widths, size_of_width, start_of_width, width, left)
-                of_heights = of_sizes(heights, size_of_height, start_of_height, height, bottom)
+                of_size = tf.stack([width, height], axis=-2)
+                of_start = tf.stack([left, bottom], axis=-2)
+                mean = of_size * share + of_start * shares_before
+                own = here[..., None, :, :] * of_size[..., None, :]
+                own += before[..., None, :, :] * of_start[..., None, :]
+                of_shares = rest * shares * (own - mean[..., None, :])
                 of_raw = here[..., 1:, :] * raw_left[..., None, :]
                 of_raw += here[..., :-1, :] * raw_right[..., None, :]
-                return None, tf.concat([of_widths, of_heights, of_raw], axis=-2)
+                of_sizes = tf.reshape(of_shares, tf.shape(parameters[..., : 2 * bins, :]))
+                return None, tf.concat([of_sizes, of_raw], axis=-2)
 
             return found, gradient
 
@@ -152,8 +151,12 @@ def _softmax(raw):
     return raised / tf.reduce_sum(raised, axis=-2, keepdims=True)
 
 
-def _select(sizes, here, before):
-    return tf.reduce_sum(here * sizes, axis=-2), tf.reduce_sum(before * sizes, axis=-2)
+def _both(raw, bins):
+    """Returns what the conditioner says of widths and heights, `[..., 2, K, C]`."""
+    shape = tf.concat([tf.shape(raw)[:-2], [2, bins], tf.shape(raw)[-1:]], axis=0)
+    both = tf.reshape(raw, shape)
+    both.set_shape([*raw.shape[:-2], 2, bins, raw.shape[-1]])
+    return both
 
 
 def _slopes(found: _Bin) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
