@@ -296,7 +296,7 @@ def test_a_failure_leaves_the_old_export(make_flow, tmp_path, monkeypatch):
 
 
 def test_rejects_an_uninitialized_flow(make_flow, tmp_path):
-    with pytest.raises(ValueError, match="`flow` must be initialised.*got the new 'flow"):
+    with pytest.raises(ValueError, match="`flow` must be adapted to data.*got the new 'flow"):
         export_flow(make_flow(CONFIGS["glow"], initialize=False), tmp_path / "model")
     assert not list(tmp_path.iterdir())
 

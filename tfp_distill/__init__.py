@@ -11,6 +11,7 @@ from tfp_distill.distillation import (
     ReverseKLLoss,
     SynthesizedLoss,
     SynthesizedLossGate,
+    TeacherPairs,
     align_with_teacher,
 )
 from tfp_distill.export import export_flow
@@ -46,6 +47,7 @@ __all__ = [
     "SynthesizedLoss",
     "SynthesizedLossGate",
     "TabularGlowConfig",
+    "TeacherPairs",
     "align_with_teacher",
     "export_flow",
     "interpolate",

@@ -41,7 +41,7 @@ class _Explodes(tfb.Bijector):
         return tf.zeros([], x.dtype)
 
 
-def _teacher(limit, value):
+def exploding_teacher(limit, value):
     base = tfp.distributions.MultivariateNormalDiag(tf.zeros(DIMS))
     return tfp.distributions.TransformedDistribution(base, _Explodes(limit, value))
 
@@ -66,7 +66,7 @@ def sure():
     student = make_flow("glow", num_steps=1, seed=1)
     kept = noise(ROWS)[:, 0] <= LIMIT
     assert 5 < kept.sum() < ROWS - 5
-    teacher = as_teacher(_teacher(np.inf, 0.0))
+    teacher = as_teacher(exploding_teacher(np.inf, 0.0))
     return student, kept, _means_and_gradients(student, teacher, kept)
 
 
@@ -74,7 +74,7 @@ def sure():
 @pytest.mark.parametrize("value", [np.nan, -np.inf, -5e9, 1e30, 1000.0, 0.0])
 def test_what_the_teacher_is_not_sure_of_has_no_part_in_loss_and_gradient(value, sure):
     student, kept, expected = sure
-    found = _means_and_gradients(student, as_teacher(_teacher(LIMIT, value)))
+    found = _means_and_gradients(student, as_teacher(exploding_teacher(LIMIT, value)))
     for (losses, mean, gradients), (_, wanted, wanted_gradients) in zip(
         found, expected, strict=True
     ):
@@ -90,7 +90,7 @@ def test_where_nothing_is_left_the_losses_are_zero_and_training_goes_on(value, j
     student = make_flow("maf", num_steps=1, seed=1)
     distiller = FlowDistiller(
         student=student,
-        teacher=_teacher(-np.inf, value),
+        teacher=exploding_teacher(-np.inf, value),
         distillation_losses=LOSSES,
         student_loss_weight=0.0,
     )
@@ -125,7 +125,9 @@ def test_an_autoregressive_teacher_that_explodes():
 def test_the_logs_count_what_is_left_out():
     student = make_flow("glow", seed=1)
     distiller = FlowDistiller(
-        student=student, teacher=_teacher(LIMIT, np.nan), distillation_losses=[SynthesizedLoss()]
+        student=student,
+        teacher=exploding_teacher(LIMIT, np.nan),
+        distillation_losses=[SynthesizedLoss()],
     )
     distiller.compile("sgd", jit_compile=False)
     logs = distiller.fit(batches(data(ROWS), ROWS), verbose=0).history
@@ -152,7 +154,7 @@ def test_a_student_without_data_is_initialised_from_what_is_kept():
     student.standardize.set_statistics(np.zeros(DIMS), np.full(DIMS, 2.0))
     distiller = FlowDistiller(
         student=student,
-        teacher=_teacher(LIMIT, np.nan),
+        teacher=exploding_teacher(LIMIT, np.nan),
         distillation_losses=[ForwardKLLoss()],
         student_loss_weight=0.0,
     )
@@ -162,7 +164,7 @@ def test_a_student_without_data_is_initialised_from_what_is_kept():
     assert all(np.isfinite(weight).all() for weight in values(student))
     distiller = FlowDistiller(
         student=Flow(student.config),
-        teacher=_teacher(-np.inf, np.nan),
+        teacher=exploding_teacher(-np.inf, np.nan),
         distillation_losses=[ForwardKLLoss()],
         student_loss_weight=0.0,
     )

@@ -21,6 +21,7 @@ from tfp_distill.distillation.losses import (
     ReverseKLLoss,
     SynthesizedLoss,
 )
+from tfp_distill.distillation.teacher_pairs import TeacherPairs
 
 __all__ = [
     "DataBalance",
@@ -35,6 +36,7 @@ __all__ = [
     "ReverseKLLoss",
     "SynthesizedLoss",
     "SynthesizedLossGate",
+    "TeacherPairs",
     "align_with_teacher",
     "copy_matching_steps",
     "matching_steps",

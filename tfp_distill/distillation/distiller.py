@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_distill.distillation.losses import DistillationLoss
-from tfp_distill.distillation.shared_pass import SharedPass
+from tfp_distill.distillation.shared_pass import DrawnPairs, SharedPass
 from tfp_distill.distillation.teacher import Teacher, as_teacher
 from tfp_distill.flows import Flow
 from tfp_distill.training import Part, Partition, PartwiseModel, StepRandom, losses_by_name
@@ -116,6 +116,7 @@ class FlowDistiller(PartwiseModel):
             name="loss_weights",
         )
         self._active: tuple[str, ...] = ()
+        self._pairs: DrawnPairs | None = None
         values = (student_loss_weight, *weights)
         self.initial_loss_weights = dict(zip(self._names, values, strict=True))
         self.set_loss_weights(self.initial_loss_weights)
@@ -153,6 +154,16 @@ class FlowDistiller(PartwiseModel):
         merged = {**self.loss_weights, **weights}
         self._weights_of_losses.assign([merged[name] for name in self._names])
         self._select_active()
+
+    def draw_pairs(self, pairs: DrawnPairs | None) -> None:
+        """Lets training draw samples of the teacher, instead of making some for each step.
+
+        Args:
+          pairs: where they come from, see `TeacherPairs`; None to make them again.
+        """
+        self._pairs = pairs
+        if self.train_function is not None:
+            self.make_train_function(force=True)
 
     @property
     def active_losses(self) -> tuple[str, ...]:
@@ -220,7 +231,7 @@ class FlowDistiller(PartwiseModel):
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> dict[str, tf.Tensor]:
         """Returns the weighted sum as `loss`, and every active loss by name, each `[batch]`."""
-        return self._weighted(self.shared_pass(x, condition, random))
+        return self._weighted(self._training_pass(x, condition, random))
 
     def part_objectives(
         self,
@@ -236,7 +247,7 @@ class FlowDistiller(PartwiseModel):
         """
         ends = self.partition.ends
         options = dict(stop_gradient_after=ends, until=ends[max(parts)])
-        shared = SharedPass(self.student, self._teacher, x, condition, random, **options)
+        shared = self._training_pass(x, condition, random, **options)
         return {part: self._weighted(shared, self.partition.parts[part]) for part in parts}
 
     def evaluation_losses(
@@ -309,6 +320,11 @@ class FlowDistiller(PartwiseModel):
     ) -> SharedPass:
         """Returns the view of a batch that all losses share."""
         return SharedPass(self.student, self._teacher, x, condition, random)
+
+    def _training_pass(self, x, condition, random, **options) -> SharedPass:
+        return SharedPass(
+            self.student, self._teacher, x, condition, random, pairs=self._pairs, **options
+        )
 
     def _weighted(self, shared: SharedPass, part: Part | None = None) -> dict[str, tf.Tensor]:
         """Returns the losses of the whole student, or of one part of it."""

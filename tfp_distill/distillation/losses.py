@@ -220,7 +220,7 @@ class _OverTeacherSamples(_FromLatents):
 
     def left_out(self, shared: SharedPass) -> tf.Tensor:
         """Those that the `SharedPass` does not keep."""
-        return 1.0 - tf.cast(shared.kept(self.temperature), shared.x.dtype)
+        return shared.left_out(self.temperature)
 
 
 @keras.saving.register_keras_serializable("tfp_distill")

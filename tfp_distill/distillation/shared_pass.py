@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from tfp_distill.distillation.teacher import Teacher
 from tfp_distill.flows import Flow
 from tfp_distill.training import StepRandom
 
-__all__ = ["Generated", "SharedPass"]
+__all__ = ["DrawnPairs", "Generated", "SharedPass"]
 
 # Samples further from the student's mean, in units of its scale, are no data of any kind.
 _REGION = 30.0
@@ -34,6 +34,21 @@ class Generated(NamedTuple):
     z: tf.Tensor
     x: tf.Tensor
     fldj: tf.Tensor
+
+
+class DrawnPairs(NamedTuple):
+    """Where samples of the teacher come from that were made before, see `TeacherPairs`.
+
+    Attributes:
+      temperature: standard deviation of their latents.
+      draw: takes the noise of a step and a number of rows; returns samples that the teacher is sure
+        of, and how it maps them back.
+      left_out: returns the share of samples that it was not sure of.
+    """
+
+    temperature: float
+    draw: Callable[[StepRandom, tf.Tensor], tuple[Generated, Trace]]
+    left_out: Callable[[], tf.Tensor]
 
 
 class SharedPass:
@@ -60,6 +75,7 @@ class SharedPass:
       stop_gradient_after: steps of the student, counted from 1, that no gradient reaches from
         behind in `student_trace`.
       until: the last step that `student_trace` shows; by default all.
+      pairs: samples of the teacher to draw from, instead of making some.
     """
 
     def __init__(
@@ -72,6 +88,7 @@ class SharedPass:
         *,
         stop_gradient_after: Collection[int] = (),
         until: int | None = None,
+        pairs: DrawnPairs | None = None,
     ) -> None:
         self.student = student
         self.teacher = teacher
@@ -80,12 +97,14 @@ class SharedPass:
         self._random = random
         self._stop_gradient_after = stop_gradient_after
         self._until = until
+        self._pairs = pairs
         # Methods with arguments are cached per instance, so that no tensor outlives its graph.
         self.latents = functools.cache(self._latents)
         self.teacher_sample = functools.cache(self._teacher_sample)
         self.student_sample = functools.cache(self._student_sample)
         self.student_sample_of_kept = functools.cache(self._student_sample_of_kept)
         self.kept = functools.cache(self._kept)
+        self._drawn = functools.cache(self._draw)
         self._raw_sample = functools.cache(self._make_raw_sample)
         self._raw_trace = functools.cache(self._make_raw_trace)
         self.student_trace_of_teacher_sample = functools.cache(
@@ -126,6 +145,8 @@ class SharedPass:
         So that what is left out can be replaced after a loss has been computed, without a gradient
         that is not finite (0 times infinity).
         """
+        if self._draws(temperature):
+            return self._drawn()[0]
         kept, raw = self.kept(temperature), self._raw_sample(temperature)
         mean = self.student.standardize.forward_and_fldj(tf.zeros_like(raw.x))[0]
         return Generated(
@@ -147,12 +168,19 @@ class SharedPass:
         return self.student.trace(self.teacher_sample(temperature).x, self.condition)
 
     def _teacher_trace_of_teacher_sample(self, temperature: float) -> Trace:
-        """How the teacher maps its own samples back, a constant; 0 where they are left out."""
+        """How the teacher maps its own samples back, a constant; 0 where they are left out.
+
+        Of samples that were made before it is the last latent, and no other one.
+        """
+        if self._draws(temperature):
+            return self._drawn()[1]
         kept, trace = self.kept(temperature), self._raw_trace(temperature)
         return tf.nest.map_structure(lambda value: _where(kept, value, 0.0), trace)
 
     def _kept(self, temperature: float) -> tf.Tensor:
         """Which of the teacher's samples count, bool `[batch]`."""
+        if self._draws(temperature):
+            return tf.ones(tf.shape(self.x)[:1], tf.bool)
         sample, trace = self._raw_sample(temperature), self._raw_trace(temperature)
         error = tf.reduce_mean(tf.square(trace.latents[-1] - sample.z), axis=-1)
         # Nothing that is no number is at most anything.
@@ -165,10 +193,27 @@ class SharedPass:
         That is, 0 for a sample that is left out, and the others as much more as makes up for it; 0
         for all where none is kept. Under a strategy each replica averages over its own rows.
         """
+        if self._draws(temperature):
+            return losses
         kept = self.kept(temperature)
         number = tf.reduce_sum(tf.cast(kept, losses.dtype))
         rows = tf.cast(tf.shape(losses)[0], losses.dtype)
         return tf.where(kept, losses, 0.0) * (rows / tf.maximum(number, 1.0))
+
+    def left_out(self, temperature: float) -> tf.Tensor:
+        """Returns 1 for each of the teacher's samples that does not count, and 0 for others.
+
+        Of samples that were made before, each stands for the share of those that did not count.
+        """
+        if self._draws(temperature):
+            return tf.fill(tf.shape(self.x)[:1], self._pairs.left_out())
+        return 1.0 - tf.cast(self.kept(temperature), self.x.dtype)
+
+    def _draws(self, temperature: float) -> bool:
+        return self._pairs is not None and self._pairs.temperature == temperature
+
+    def _draw(self) -> tuple[Generated, Trace]:
+        return self._pairs.draw(self._random, tf.shape(self.x)[0])
 
     def _is_in_region(self, x: tf.Tensor) -> tf.Tensor:
         standardize = self.student.standardize

@@ -41,6 +41,7 @@ _LOSSES = {
     "mixture": ("forward_kl_loss",),
 }
 METHODS = tuple(_LOSSES)
+_OVER_SAMPLES = {"synthesized_loss", "forward_kl_loss"}
 _HINTS = ("lkd", "ilkd", "skd")
 _STARTS = ("new", "aligned", "copied")
 # Those whose losses every part of a student has at its own steps.
@@ -183,6 +184,11 @@ class Recipe:
     mixture_weights: tuple[float, ...] = _field(
         (0.5, 0.5), "Weights of nll, forward KL, with which a mixture begins."
     )
+    teacher_pairs: int = _field(
+        65_536,
+        "Samples of the teacher that students of rows draw from, made anew every 1,000 steps; 0: "
+        "new ones at each step, as of images.",
+    )
     mixture_tolerance: float = _field(
         0.1,
         "How much of the nll a mixture may learn by heart, as a part of what the teacher is ahead.",
@@ -217,7 +223,7 @@ class Recipe:
             ),
             0: (
                 *("train_rows", "split_seed", "seed", "warmup_steps", "weight_decay"),
-                *("num_bits", "padding", "image_size"),
+                *("num_bits", "padding", "image_size", "teacher_pairs"),
                 *("within", "max_parameters", "max_ms", "few_rows", "workers"),
             ),
         }
@@ -378,6 +384,10 @@ class Recipe:
     def guards(self, method: str) -> bool:
         """Returns whether this method is compared with the plain student."""
         return self.guard and method != "student" and "student" in self.students
+
+    def draws_pairs(self, method: str) -> bool:
+        """Returns whether a method looks at samples of the teacher that can be made before."""
+        return self.teacher_pairs > 0 and bool(_OVER_SAMPLES & set(_LOSSES[method]))
 
     def fades_out(self, method: str) -> bool:
         """Returns whether the weights of the distillation losses of this method go to 0."""

@@ -15,6 +15,7 @@ from tfp_distill.distillation import (
     FlowDistiller,
     LossWeightSchedule,
     SynthesizedLossGate,
+    TeacherPairs,
     align_with_teacher,
     copy_matching_steps,
 )
@@ -41,6 +42,7 @@ from tfp_distill.training import HeldCosineDecay, PartwiseModel
 __all__ = ["best_student", "export", "train_student", "train_students", "train_teacher"]
 
 _MONITOR_ROWS = 10_000
+_REFRESH_STEPS = 1000
 
 
 def train_teacher(run: RunDirectory) -> None:
@@ -276,21 +278,33 @@ def _distillation_callbacks(
     run: RunDirectory, method: str, distiller: FlowDistiller, steps: int
 ) -> list[keras.callbacks.Callback]:
     recipe = run.recipe
+    callbacks = _pairs(run, method, distiller)
     if method == "mixture":
-        return [_data_balance(run, distiller)]
+        return [*callbacks, _data_balance(run, distiller)]
     weights = distiller.initial_loss_weights
     names = [loss.name for loss in distiller.distillation_losses]
     gated = "synthesized_loss" if "synthesized_loss" in names else None
     if not recipe.fades_out(method):
         start = round(recipe.synthesized_start * steps)
-        return [SynthesizedLossGate(open_at_step=start)] if gated and start else []
+        return [*callbacks, *([SynthesizedLossGate(open_at_step=start)] if gated and start else [])]
 
     def schedule(name: str):
         start = recipe.synthesized_start * steps if name == gated else 0
         end = recipe.fade_out * steps
         return lambda step: weights[name] * max(0.0, 1 - step / end) * (step >= start)
 
-    return [LossWeightSchedule({name: schedule(name) for name in names})]
+    return [*callbacks, LossWeightSchedule({name: schedule(name) for name in names})]
+
+
+def _pairs(run: RunDirectory, method: str, distiller: FlowDistiller) -> list[TeacherPairs]:
+    recipe = run.recipe
+    is_conditional = distiller.student.config.condition_dims > 0
+    if run.data.pixel_format or is_conditional or not recipe.draws_pairs(method):
+        return []
+    pairs = TeacherPairs(
+        recipe.teacher_pairs, refresh_steps=_REFRESH_STEPS, temperature=recipe.temperature
+    )
+    return [pairs]
 
 
 def _data_balance(run: RunDirectory, distiller: FlowDistiller) -> DataBalance:

@@ -37,14 +37,27 @@ class StepRandom(NamedTuple):
 
         Every call within a step returns the same numbers: latents are shared, not drawn twice.
         """
-        seed = tf.stack([_salted(self.stream, self.seed), tf.cast(self.step, tf.int32)])
+        shape = [rows * self.num_replicas, dims]
         # XLA's own choice of algorithm is tens of times slower on a CPU.
-        noise = tf.random.stateless_normal(
-            [rows * self.num_replicas, dims], seed, dtype=dtype, alg="philox"
+        noise = tf.random.stateless_normal(shape, self._seeds(), dtype=dtype, alg="philox")
+        return self._own(noise, rows)
+
+    def integers(self, rows: tf.Tensor | int, limit: tf.Tensor | int) -> tf.Tensor:
+        """Returns this replica's `[rows]` of uniform integers from 0 to below `limit`, int32."""
+        numbers = tf.random.stateless_uniform(
+            [rows * self.num_replicas], self._seeds(), 0, limit, tf.int32, alg="philox"
         )
+        return self._own(numbers, rows)
+
+    def _seeds(self):
+        return tf.stack([_salted(self.stream, self.seed), tf.cast(self.step, tf.int32)])
+
+    def _own(self, numbers, rows):
+        """Returns the rows of this replica."""
         if self.num_replicas == 1:
-            return noise
-        return tf.slice(noise, [tf.cast(self.replica, tf.int32) * rows, 0], [rows, dims])
+            return numbers
+        first = tf.cast(self.replica, tf.int32) * rows
+        return numbers[first : first + rows]
 
 
 def sample_latents(
