@@ -218,6 +218,7 @@ def _new_student(run: RunDirectory, method: str, name: str) -> Flow:
     if recipe.student_path:
         run.keep_student_start()
         flow.set_weights(run.student_start().get_weights())
+        flow.restart()
         return flow
     start, rows, statistics = recipe.start(method), initial_rows(run.data), statistics_of(run.data)
     if start == "aligned":

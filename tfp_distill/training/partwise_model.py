@@ -151,6 +151,11 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Number of training steps that were skipped because something was not finite."""
         return int(self._skipped_steps.numpy())
 
+    def restart(self) -> None:
+        """Counts steps from 0 again, in a model that begins with the weights of another."""
+        self._step.value.assign(0)
+        self._skipped_steps.value.assign(0)
+
     @property
     def uses_xla(self) -> bool:
         """Whether XLA compiles the steps, as wholes or on each replica."""
