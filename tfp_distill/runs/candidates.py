@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tfp_distill.runs.recipe import Recipe
 
-__all__ = ["Candidate", "candidates_of"]
+__all__ = ["Candidate", "candidates_of", "few_rows_folder", "is_folder"]
 
 _KINDS = {
     "affine": ("glow", "affine"),
@@ -63,6 +63,16 @@ class Candidate(NamedTuple):
             student_width=self.width,
             students=("student", *recipe.race_methods),
         )
+
+
+def few_rows_folder(candidate: Candidate, rows: int) -> str:
+    """Returns the folder of the students of an architecture that see so many rows."""
+    return f"{candidate.name}_rows_{rows}"
+
+
+def is_folder(name: str) -> bool:
+    """Returns whether a race would keep students in a folder of this name."""
+    return Candidate.parse(re.sub(r"_rows_[1-9]\d*$", "", name)) is not None
 
 
 def candidates_of(recipe: Recipe, *, images: bool) -> tuple[Candidate, ...]:

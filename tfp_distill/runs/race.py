@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 
 from tfp_distill.evaluation import measure_speed
 from tfp_distill.flows import Flow, FlowConfig, load_flow
-from tfp_distill.runs.candidates import Candidate, candidates_of
+from tfp_distill.runs.candidates import Candidate, candidates_of, few_rows_folder
 from tfp_distill.runs.fitting import read_record
 from tfp_distill.runs.run_directory import RunDirectory
-from tfp_distill.runs.workers import Task, carry_out
+from tfp_distill.runs.workers import Task, Workers, workers
 
-__all__ = ["Entry", "Outcome", "check_race", "few_rows_folder", "race"]
+__all__ = ["Entry", "Outcome", "check_race", "race"]
 
 _FINALISTS = 2
 _FIRST_RUNG = 0.25
@@ -97,26 +97,30 @@ def race(run: RunDirectory) -> Outcome:
     entries, left_out = _entries(run)
     for name, reason in left_out.items():
         print(f"{name}: is not raced, {reason}", flush=True)
-    teacher = [Task("", run.recipe, "teacher")]  # Plain students do not wait for it.
-    entries, stopped = _halve(run, entries, teacher)
     steps = run.recipe.training_steps("student")
-    carry_out(run, [*teacher, *(_task(run, entry, steps) for entry in entries)])
-    limit = _nll(run, "teacher") + _tolerance(run)
-    distilled = _to_distill(run, entries, limit)
-    carry_out(run, [_task(run, entry, steps) for entry in distilled])
-    finished = sorted([*entries, *distilled], key=lambda entry: (entry.parameters, entry.name))
-    chosen = _chosen(run, finished, limit)
-    outcome = Outcome(chosen, _nll(run, chosen.name) <= limit, tuple(finished), stopped, left_out)
-    return dataclasses.replace(outcome, few_rows=_train_on_few_rows(run, chosen))
-
-
-def few_rows_folder(rows: int) -> str:
-    """Returns the folder of the students that see so many rows."""
-    return f"rows_{rows}"
+    with workers(run) as crew:
+        teacher = crew.start(Task("", run.recipe, "teacher"))  # Plain students do not wait for it.
+        entries, stopped = _halve(run, entries, crew)
+        crew.carry_out([_task(run, entry, steps) for entry in entries])
+        teacher.result()
+        limit = _nll(run, "teacher") + _tolerance(run)
+        plain = _chosen(run, entries, limit)
+        # What the choice will be, unless a distilled student is smaller and good enough.
+        few_rows = crew.start(*_few_rows_tasks(run, plain))
+        distilled = _to_distill(run, entries, plain)
+        crew.carry_out([_task(run, entry, steps) for entry in distilled])
+        finished = sorted([*entries, *distilled], key=lambda entry: (entry.parameters, entry.name))
+        chosen = _chosen(run, finished, limit)
+        few_rows.result()
+        if chosen.plain != plain:
+            crew.start(*_few_rows_tasks(run, chosen)).result()
+    is_within = _nll(run, chosen.name) <= limit
+    few_rows = tuple(f"{task.folder}/{task.method}" for task in _few_rows_tasks(run, chosen))
+    return Outcome(chosen, is_within, tuple(finished), stopped, left_out, few_rows)
 
 
 def _halve(
-    run: RunDirectory, entries: list[Entry], teacher: list[Task]
+    run: RunDirectory, entries: list[Entry], crew: Workers
 ) -> tuple[list[Entry], dict[str, int]]:
     """Returns the finalists, and who was given up after how many steps."""
     steps, report = run.recipe.training_steps("student"), run.recipe.report_steps
@@ -124,7 +128,7 @@ def _halve(
     fraction = _FIRST_RUNG
     while len(entries) > _FINALISTS:
         until = min(steps, math.ceil(fraction * steps / report) * report)
-        carry_out(run, [*teacher, *(_task(run, entry, until) for entry in entries)])
+        crew.carry_out([_task(run, entry, until) for entry in entries])
         kept = sorted(entries, key=lambda entry: _nll(run, entry.name, until))
         kept = kept[: max(_FINALISTS, math.ceil(len(entries) / 2))]
         for entry in entries:
@@ -136,8 +140,7 @@ def _halve(
     return entries, stopped
 
 
-def _to_distill(run: RunDirectory, entries: Sequence[Entry], limit: float) -> list[Entry]:
-    plain = _chosen(run, entries, limit)
+def _to_distill(run: RunDirectory, entries: Sequence[Entry], plain: Entry) -> list[Entry]:
     smaller = [entry for entry in entries if entry.parameters < plain.parameters]
     return [
         dataclasses.replace(entry, method=method)
@@ -146,20 +149,19 @@ def _to_distill(run: RunDirectory, entries: Sequence[Entry], limit: float) -> li
     ]
 
 
-def _train_on_few_rows(run: RunDirectory, chosen: Entry) -> tuple[str, ...]:
+def _few_rows_tasks(run: RunDirectory, chosen: Entry) -> list[Task]:
+    """Returns the training from few rows alone, and that with the teacher, which waits for it."""
     rows = run.recipe.few_rows
     if not rows:
-        return ()
+        return []
     recipe = dataclasses.replace(
         chosen.candidate.of(run.recipe),
         train_rows=rows,
         batch_size=min(run.recipe.batch_size, max(1, rows // 4)),
         students=("student", _METHOD_OF_FEW_ROWS),
     )
-    folder = few_rows_folder(rows)
-    carry_out(run, [Task(folder, recipe, "student")])
-    carry_out(run, [Task(folder, recipe, _METHOD_OF_FEW_ROWS)])
-    return tuple(f"{folder}/{method}" for method in recipe.students)
+    folder = few_rows_folder(chosen.candidate, rows)
+    return [Task(folder, recipe, method) for method in recipe.students]
 
 
 def _entries(run: RunDirectory) -> tuple[list[Entry], dict[str, str]]:

@@ -15,7 +15,7 @@ from tfp_distill.distillation import matching_steps
 from tfp_distill.evaluation import FeatureExtractor, evaluate_likelihood
 from tfp_distill.evaluation.results import write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
-from tfp_distill.runs.candidates import Candidate
+from tfp_distill.runs.candidates import is_folder
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.recipe import Recipe, define_recipe_flags, recipe_from_flags
@@ -135,7 +135,7 @@ class RunDirectory:
 
     def trained(self) -> tuple[str, ...]:
         """Names of the models that can be used, the teacher first, those in folders last."""
-        folders = [path.name for path in self.path.glob("*/") if _is_folder(path.name)]
+        folders = [path.name for path in self.path.glob("*/") if is_folder(path.name)]
         inner = (f"{f}/{name}" for f in sorted(folders) for name in sorted_names(self.path / f))
         return (*sorted_names(self.path), *inner)
 
@@ -287,11 +287,6 @@ def open_run(flag_values: flags.FlagValues) -> RunDirectory:
                 "another recipe needs another `run_dir`."
             )
     return RunDirectory(path, recipe)
-
-
-def _is_folder(name: str) -> bool:
-    """Returns whether a folder of a run holds students: of a candidate, or of few rows."""
-    return Candidate.parse(name) is not None or name.startswith("rows_")
 
 
 def _sizes(record: DataRecord) -> str:

@@ -7,7 +7,8 @@ import functools
 import multiprocessing
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,7 +17,7 @@ from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from tfp_distill.runs.stages import train_student, train_teacher
 
-__all__ = ["Task", "carry_out", "num_workers"]
+__all__ = ["Task", "Workers", "num_workers", "workers"]
 
 
 class Task(NamedTuple):
@@ -35,6 +36,60 @@ class Task(NamedTuple):
     until: int | None = None
 
 
+class Workers:
+    """Carries out tasks, in this process or in others, see `workers`.
+
+    Args:
+      run: the run that the tasks are of.
+      pool: the other processes; None for this one.
+    """
+
+    def __init__(
+        self, run: RunDirectory, pool: concurrent.futures.ProcessPoolExecutor | None
+    ) -> None:
+        self._run = run
+        self._pool = pool
+
+    def start(self, *tasks: Task) -> concurrent.futures.Future[None]:
+        """Starts tasks of which each waits for the one before it, and returns their future.
+
+        Where there are no other processes they are done when it returns.
+        """
+        if self._pool is not None:
+            return self._pool.submit(_train_in_worker, self._run.path, self._run.recipe, tasks)
+        for task in tasks:
+            _train(self._run, task)
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        done.set_result(None)
+        return done
+
+    def carry_out(self, tasks: Sequence[Task]) -> None:
+        """Starts tasks that do not wait for each other, in their order, and waits for all."""
+        for future in concurrent.futures.as_completed([self.start(task) for task in tasks]):
+            future.result()
+
+
+@contextmanager
+def workers(run: RunDirectory) -> Iterator[Workers]:
+    """Yields what carries out the tasks of a run, as long as the context lasts.
+
+    With several workers, each is a process of its own, with its share of the cores. A training is
+    the same whatever trains beside it.
+    """
+    number = num_workers(run.recipe)
+    if number <= 1:
+        yield Workers(run, None)
+        return
+    threads = max(1, len(os.sched_getaffinity(0)) // number)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(number, context, _begin, (threads,)) as pool:
+        try:
+            yield Workers(run, pool)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def num_workers(recipe: Recipe) -> int:
     """Returns how many processes train side by side: one a core, and one where there is a GPU."""
     if recipe.workers:
@@ -42,36 +97,14 @@ def num_workers(recipe: Recipe) -> int:
     return 1 if tf.config.list_physical_devices("GPU") else len(os.sched_getaffinity(0))
 
 
-def carry_out(run: RunDirectory, tasks: Sequence[Task]) -> None:
-    """Carries out tasks, in order of their beginning.
-
-    With several workers, each is a process of its own, with its share of the cores. A training is
-    the same whatever trains beside it.
-
-    Args:
-      run: the run that the tasks are of.
-      tasks: what to train; none waits for another.
-    """
-    number = min(num_workers(run.recipe), len(tasks))
-    if number <= 1:
-        for task in tasks:
-            _train(run, task)
-        return
-    threads = max(1, len(os.sched_getaffinity(0)) // number)
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(number, context, _begin, (threads,)) as pool:
-        futures = [pool.submit(_train_in_worker, run.path, run.recipe, task) for task in tasks]
-        for future in concurrent.futures.as_completed(futures):
-            future.result()
-
-
 def _begin(threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.get_logger().setLevel("ERROR")
 
 
-def _train_in_worker(path: pathlib.Path, recipe: Recipe, task: Task) -> None:
-    _train(_opened(path, recipe), task)
+def _train_in_worker(path: pathlib.Path, recipe: Recipe, tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        _train(_opened(path, recipe), task)
 
 
 @functools.cache
