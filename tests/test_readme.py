@@ -31,6 +31,7 @@ SHORT = (
     "--teacher_width=8",
     "--teacher_depth=1",
     "--student_depth=1",
+    "--jit_compile=off",
 )
 
 

@@ -29,8 +29,7 @@ def xla_pays(suits_xla: bool) -> bool:
     """Returns whether XLA makes passes faster: always on GPUs, and on CPUs where they suit it.
 
     Args:
-      suits_xla: whether it makes them faster on CPUs: not convolutions, nor splines, whose
-        selections it computes several times.
+      suits_xla: whether it makes them faster on CPUs: everything but convolutions.
     """
     return suits_xla or bool(tf.config.list_physical_devices("GPU"))
 

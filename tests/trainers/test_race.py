@@ -21,6 +21,7 @@ RACE = (
     "--report_steps=2",
     "--batch_size=64",
     "--workers=1",
+    "--jit_compile=off",
 )
 CANDIDATES = "--candidates=spline_1x4,spline_1x8,affine_1x4"
 

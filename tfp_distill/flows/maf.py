@@ -88,11 +88,6 @@ class MAFConfig(FlowConfig):
         """`(dims,)`."""
         return (self.dims,)
 
-    @property
-    def suits_xla(self) -> bool:
-        """Unless the transform is a spline."""
-        return self.transform != "spline"
-
     def build_bijector(self) -> TracedChain:
         """Builds the chain: `Standardize`, then one bijector, or chain with mixing, a step."""
         steps = [self._build_step(index) for index in range(self.num_steps)]

@@ -76,11 +76,6 @@ class TabularGlowConfig(FlowConfig):
         """`(dims,)`."""
         return (self.dims,)
 
-    @property
-    def suits_xla(self) -> bool:
-        """Unless couplings are splines."""
-        return self.coupling != "spline"
-
     def build_bijector(self) -> TracedChain:
         """Builds the chain: `Standardize`, then one `TracedChain` a step."""
         steps = [self._build_step(index) for index in range(self.num_steps)]

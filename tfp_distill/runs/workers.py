@@ -99,6 +99,8 @@ def num_workers(recipe: Recipe) -> int:
 
 def _begin(threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
+    # Processes that share cores wait for each other where each hands small operations around.
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.get_logger().setLevel("ERROR")
 
 

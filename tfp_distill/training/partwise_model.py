@@ -179,7 +179,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
           partition: where gradients stop; by default nowhere. With several parts the model has no
             `optimizer` but `optimizers`.
           jit_compile: whether XLA compiles the step; "auto" means where it pays: on GPUs, and on
-            CPUs but for images and splines.
+            CPUs but for images.
           run_eagerly: run without graphs, for debugging.
           steps_per_execution: steps per call of the compiled function.
 

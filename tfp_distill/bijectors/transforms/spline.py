@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ _SMALLEST_DERIVATIVE = 1e-3
 
 
 class _Bin(NamedTuple):
-    """The bin in which a number lies, `[..., C]` each.
+    """The bin in which each of M numbers lies, `[M]` each.
 
     `raw_left` and `raw_right` are what the conditioner says of the derivatives at its ends.
     """
@@ -57,20 +58,41 @@ class SplineTransform:
 
     def inverse_and_ildj(self, x: tf.Tensor, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `ScalarTransform`."""
-        clipped = tf.clip_by_value(x, -self._bound, self._bound)
-        found = self._find_bin(clipped, parameters, by_height=False)
-        xi = tf.clip_by_value((clipped - found.left) / found.width, 0.0, 1.0)
-        slope, d_0, d_1 = _slopes(found)
-        z = found.bottom + found.height * _progress(xi, slope, d_0, d_1)
-        return self._with_tails(x, z, _log_derivative(xi, slope, d_0, d_1))
+        return self._map(self._normalize, x, parameters)
 
     def forward_and_fldj(self, z: tf.Tensor, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `ScalarTransform`."""
-        clipped = tf.clip_by_value(z, -self._bound, self._bound)
-        found = self._find_bin(clipped, parameters, by_height=True)
+        return self._map(self._generate, z, parameters)
+
+    def _map(self, function, value, parameters):
+        """Applies a function of the numbers `[M]` inside of the tails, and of `[P, M]`.
+
+        Sums over bins are fastest along a first axis: `[..., P, C]` has them in strides.
+        """
+        channels, shape = value.shape[-1], tf.shape(value)
+        rows = tf.reshape(parameters, [-1, self.num_parameters * channels])
+        first = tf.reshape(tf.transpose(rows), [self.num_parameters, -1])
+        clipped = tf.clip_by_value(value, -self._bound, self._bound)
+        flat = tf.reshape(tf.transpose(tf.reshape(clipped, [-1, channels])), [-1])
+        mapped, log_derivative = (
+            tf.reshape(tf.transpose(tf.reshape(result, [channels, -1])), shape)
+            for result in function(flat, first)
+        )
+        inside = tf.abs(value) < self._bound
+        return tf.where(inside, mapped, value), tf.where(inside, log_derivative, 0.0)
+
+    def _normalize(self, x, parameters):
+        found = self._find_bin(x, parameters, by_height=False)
+        xi = tf.clip_by_value((x - found.left) / found.width, 0.0, 1.0)
+        slope, d_0, d_1 = _slopes(found)
+        z = found.bottom + found.height * _progress(xi, slope, d_0, d_1)
+        return z, _log_derivative(xi, slope, d_0, d_1)
+
+    def _generate(self, z, parameters):
+        found = self._find_bin(z, parameters, by_height=True)
         slope, d_0, d_1 = _slopes(found)
         # 0 = a xi^2 + b xi + c, solved without a difference of equals: where b < 0, a > 0.
-        eta = tf.clip_by_value((clipped - found.bottom) / found.height, 0.0, 1.0)
+        eta = tf.clip_by_value((z - found.bottom) / found.height, 0.0, 1.0)
         curvature = eta * (d_0 + d_1 - 2.0 * slope)
         a, b, c = slope - d_0 + curvature, d_0 - curvature, -slope * eta
         root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, _SMALLEST_DERIVATIVE**4))
@@ -78,15 +100,10 @@ class SplineTransform:
         twice = tf.where(is_rising, b + root, root - b)
         xi = tf.where(is_rising, -2.0 * c / twice, twice / (2.0 * tf.where(is_rising, 1.0, a)))
         xi = tf.clip_by_value(xi, 0.0, 1.0)
-        x = found.left + found.width * xi
-        return self._with_tails(z, x, -_log_derivative(xi, slope, d_0, d_1))
-
-    def _with_tails(self, value, mapped, log_derivative):
-        inside = tf.abs(value) < self._bound
-        return tf.where(inside, mapped, value), tf.where(inside, log_derivative, 0.0)
+        return found.left + found.width * xi, -_log_derivative(xi, slope, d_0, d_1)
 
     def _find_bin(self, value: tf.Tensor, parameters: tf.Tensor, *, by_height: bool) -> _Bin:
-        """Returns the bin of each value, with gradients to the parameters.
+        """Returns the bin of each of `[M]` values, with gradients to the parameters `[P, M]`.
 
         The gradient is written out, because what automatic differentiation makes of softmax,
         cumulative sums and selection takes several times as long. With p = softmax(u), bin i and
@@ -100,35 +117,42 @@ class SplineTransform:
 
         @tf.custom_gradient
         def find(value, parameters):
-            raw = parameters[..., 2 * bins :, :]
-            shares = _softmax(_both(parameters[..., : 2 * bins, :], bins))  # [..., 2, K, C]
+            number = tf.size(value)
+            raw = parameters[2 * bins :]
+            shares = _softmax(tf.reshape(parameters[: 2 * bins], [2, bins, -1]))
+            # `tf.cumsum` takes five times as long.
+            first, *others, _ = tf.unstack(shares, axis=1)
+            sums = itertools.accumulate(others, initial=first)
+            before = tf.stack([tf.zeros_like(first), *sums], axis=1)
             count = tf.range(1, bins, dtype=value.dtype)[:, None]
-            knots = rest * tf.cumsum(shares[..., int(by_height), :-1, :], axis=-2)
-            passed = tf.cast(value[..., None, :] >= knots + (smallest * count - bound), value.dtype)
-            ends = tf.ones_like(passed[..., :1, :])
-            before = tf.concat([passed, tf.zeros_like(ends)], axis=-2)  # [k < i]
-            here = tf.concat([ends, passed], axis=-2) - before  # [k = i]
-            share = tf.reduce_sum(here[..., None, :, :] * shares, axis=-2)
-            shares_before = tf.reduce_sum(before[..., None, :, :] * shares, axis=-2)
-            index = tf.reduce_sum(passed, axis=-2, keepdims=True)
+            knots = rest * before[int(by_height), 1:] + (smallest * count - bound)
+            passed = tf.cast(value >= knots, value.dtype)
+            index = tf.reduce_sum(passed, axis=0)
+            # Where bin i of each number is, were all bins in a row.
+            place = tf.cast(index, tf.int32) * number + tf.range(number)
+            share, share_before = (
+                tf.gather(tf.reshape(all_of, [2, -1]), place, axis=1) for all_of in (shares, before)
+            )
+            ends = tf.reshape(tf.pad(raw, [[1, 1], [0, 0]]), [-1])
             found = (
-                *tf.unstack(smallest + rest * share, axis=-2),
-                *tf.unstack(smallest * index + rest * shares_before - bound, axis=-2),
-                tf.reduce_sum(here[..., 1:, :] * raw, axis=-2),
-                tf.reduce_sum(here[..., :-1, :] * raw, axis=-2),
+                *tf.unstack(smallest + rest * share),
+                *tf.unstack(smallest * index + rest * share_before - bound),
+                tf.gather(ends, place),
+                tf.gather(ends, place + number),
             )
 
             def gradient(width, height, left, bottom, raw_left, raw_right):
-                of_size = tf.stack([width, height], axis=-2)
-                of_start = tf.stack([left, bottom], axis=-2)
-                mean = of_size * share + of_start * shares_before
-                own = here[..., None, :, :] * of_size[..., None, :]
-                own += before[..., None, :, :] * of_start[..., None, :]
-                of_shares = rest * shares * (own - mean[..., None, :])
-                of_raw = here[..., 1:, :] * raw_left[..., None, :]
-                of_raw += here[..., :-1, :] * raw_right[..., None, :]
-                of_sizes = tf.reshape(of_shares, tf.shape(parameters[..., : 2 * bins, :]))
-                return None, tf.concat([of_sizes, of_raw], axis=-2)
+                is_before = tf.pad(passed, [[0, 1], [0, 0]])  # [k < i]
+                is_here = tf.pad(passed, [[1, 0], [0, 0]], constant_values=1.0) - is_before
+                of_size, of_start = (
+                    rest * tf.stack([width, height]),
+                    rest * tf.stack([left, bottom]),
+                )
+                mean = of_size * share + of_start * share_before
+                own = is_here * of_size[:, None] + is_before * of_start[:, None]
+                of_shares = tf.reshape(shares * (own - mean[:, None]), [2 * bins, -1])
+                of_raw = is_here[1:] * raw_left + is_here[:-1] * raw_right
+                return None, tf.concat([of_shares, of_raw], axis=0)
 
             return found, gradient
 
@@ -144,17 +168,9 @@ def check_spline(num_bins: int, tail_bound: float) -> None:
 
 
 def _softmax(raw):
-    """Returns softmax over the axis before the last, for which `tf.nn.softmax` transposes."""
-    raised = tf.exp(raw - tf.reduce_max(raw, axis=-2, keepdims=True))
-    return raised / tf.reduce_sum(raised, axis=-2, keepdims=True)
-
-
-def _both(raw, bins):
-    """Returns what the conditioner says of widths and heights, `[..., 2, K, C]`."""
-    shape = tf.concat([tf.shape(raw)[:-2], [2, bins], tf.shape(raw)[-1:]], axis=0)
-    both = tf.reshape(raw, shape)
-    both.set_shape([*raw.shape[:-2], 2, bins, raw.shape[-1]])
-    return both
+    """Returns softmax over the second axis, for which `tf.nn.softmax` transposes."""
+    raised = tf.exp(raw - tf.reduce_max(raw, axis=1, keepdims=True))
+    return raised / tf.reduce_sum(raised, axis=1, keepdims=True)
 
 
 def _slopes(found: _Bin) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
