@@ -8,7 +8,7 @@ import sys
 import pytest
 
 if __name__ == "__main__":
-    arguments = ["-p", "no:cacheprovider", *sys.argv[1:]]
+    arguments = ["-p", "no:cacheprovider", "-m", "slow or not slow", *sys.argv[1:]]
     if "XML_OUTPUT_FILE" in os.environ:
         arguments.append(f"--junitxml={os.environ['XML_OUTPUT_FILE']}")
     sys.exit(pytest.main(arguments))

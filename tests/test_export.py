@@ -14,6 +14,8 @@ from tfp_distill.export import export_flow
 from tfp_distill.flows import interpolate
 from tfp_distill.pixels import DequantizedImages, PixelFormat
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(num_steps=2, hidden_units=8, num_hidden_layers=1)
 SMALL_IMAGES = dict(num_levels=2, steps_per_level=1, hidden_channels=8)
 CONFIGS = {

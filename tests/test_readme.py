@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from absl import flags
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 README, GUIDE = (
     (REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md")

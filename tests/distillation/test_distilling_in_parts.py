@@ -20,6 +20,8 @@ from tfp_distill.distillation import (
 from tfp_distill.distillation.alignment import align_boundary, align_flows
 from tfp_distill.training import StepRandom
 
+pytestmark = pytest.mark.slow
+
 RANDOM = StepRandom(0, 0)
 LOSSES = (LatentLoss(), IntermediateLatentLoss())
 

@@ -18,6 +18,8 @@ from tfp_distill import (
 )
 from tfp_distill.distillation.teacher import DistributionTeacher
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (8, 8, 1)
 
 

@@ -14,6 +14,8 @@ from tfp_distill.distillation import (
 )
 from tfp_distill.training import StepRandom
 
+pytestmark = pytest.mark.slow
+
 ROWS = 16
 LOSSES = (
     ForwardKLLoss(),

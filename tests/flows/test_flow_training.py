@@ -11,6 +11,8 @@ from interruption import Interrupt
 from tfp_distill import Flow, MAFConfig, TabularGlowConfig, load_flow
 from tfp_distill.data import training_batches
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(dims=3, num_steps=2, hidden_units=4, num_hidden_layers=1)
 CONFIGS = {
     "glow": TabularGlowConfig(**SMALL),

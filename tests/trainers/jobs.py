@@ -18,6 +18,7 @@ TINY = (
     "--student_training_steps=4",
     "--report_steps=2",
     "--batch_size=64",
+    "--jit_compile=off",  # Which takes longer than these jobs.
 )
 
 

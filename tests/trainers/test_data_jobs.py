@@ -16,6 +16,8 @@ from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from trainers import evaluate, train
 
+pytestmark = pytest.mark.slow
+
 
 def _write(path, seed=0):
     random = np.random.default_rng(seed)

@@ -21,6 +21,8 @@ from tfp_distill.distillation import (
 from tfp_distill.runs import fitting
 from tfp_distill.runs.fitting import execution_steps, fit_flow, read_record, training_rows
 
+pytestmark = pytest.mark.slow
+
 DIMS, STEPS, REPORT_STEPS = 3, 8, 2
 
 

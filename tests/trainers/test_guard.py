@@ -20,6 +20,8 @@ from tfp_distill.runs.recipe import Recipe
 from tfp_distill.training import PartwiseModel
 from trainers import compress, distill
 
+pytestmark = pytest.mark.slow
+
 DIMS, STEPS = 3, 12
 
 

@@ -16,6 +16,8 @@ from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from trainers import compress, evaluate
 
+pytestmark = pytest.mark.slow
+
 TINY = (
     "--data=digits",
     *("--teacher_levels=1", "--teacher_depth=2", "--teacher_width=4"),

@@ -18,6 +18,8 @@ from tfp_distill.runs.stages import best_student
 from tfp_distill.training import PartwiseModel
 from trainers import compress, distill, evaluate, export, sample, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def uncompiled(monkeypatch):

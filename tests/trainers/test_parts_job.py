@@ -13,6 +13,8 @@ from tfp_distill.runs.partition_names import PartitionName, split_model_name
 from tfp_distill.runs.recipe import METHODS
 from trainers import sample, train_parts
 
+pytestmark = pytest.mark.slow
+
 TINY = (
     "--data=digits",
     *("--student_levels=1", "--student_depth=3", "--student_width=4"),

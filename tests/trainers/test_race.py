@@ -13,6 +13,8 @@ from tfp_distill.runs.fitting import read_record
 from tfp_distill.runs.run_directory import define_run_flags, open_run
 from trainers import compress, export, sample
 
+pytestmark = pytest.mark.slow
+
 RACE = (
     "--teacher_depth=2",
     "--teacher_width=8",

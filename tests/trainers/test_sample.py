@@ -11,6 +11,8 @@ from tfp_distill.evaluation import sampled_images
 from tfp_distill.runs.recipe import Recipe
 from trainers import export, sample
 
+pytestmark = pytest.mark.slow
+
 IMAGES = GlowConfig((12, 12, 1), num_levels=2, steps_per_level=1, hidden_channels=4, padding=2)
 ROWS = TabularGlowConfig(2, num_steps=1, hidden_units=4, num_hidden_layers=1)
 

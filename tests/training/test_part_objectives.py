@@ -9,6 +9,8 @@ from tfp_distill import Flow, Partition
 from tfp_distill.bijectors import standard_normal_log_prob
 from tfp_distill.training import StepRandom
 
+pytestmark = pytest.mark.slow
+
 KINDS = tuple(CONFIGS)
 RANDOM = StepRandom(0, 0)
 

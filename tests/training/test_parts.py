@@ -11,6 +11,8 @@ from part_flows import Phases, batches, data, equal, make_flow, states
 from tfp_distill import Flow, Partition, PartSchedule, export_flow, load_flow
 from tfp_distill.training import averaged_weights
 
+pytestmark = pytest.mark.slow
+
 MODES = {
     "xla": dict(jit_compile=True),
     "graph": {},

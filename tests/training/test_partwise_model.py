@@ -9,6 +9,8 @@ import pytest
 import tensorflow as tf
 from toy_model import DIMS, Interrupt, Snapshots, batches, data, make_toy, state
 
+pytestmark = pytest.mark.slow
+
 MODES = {
     "xla": {},
     "graph": dict(jit_compile=False),

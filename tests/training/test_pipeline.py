@@ -18,6 +18,8 @@ from part_flows import CONFIGS, batches, data, equal, make_flow, states
 from tfp_distill import FlowDistiller, LatentLoss, Partition, PartSchedule
 from tfp_distill.training.pipeline import PartPipeline
 
+pytestmark = pytest.mark.slow
+
 TWO = ("CPU:0", "CPU:1")
 THREE = ("CPU:0", "CPU:1", "CPU:0")
 # The steps that end a part, by the number of parts.

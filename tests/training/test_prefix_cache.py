@@ -18,6 +18,8 @@ from tfp_distill import (
 )
 from tfp_distill.data import TrainingRows
 
+pytestmark = pytest.mark.slow
+
 _N, _BATCH = 21, 8  # Two batches and some rows that are left out.
 
 

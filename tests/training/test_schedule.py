@@ -8,6 +8,8 @@ from part_flows import Phases, batches, data, equal, make_flow, states, weights_
 
 from tfp_distill import Partition, PartSchedule
 
+pytestmark = pytest.mark.slow
+
 PLANS = {
     "sequential": (
         PartSchedule("sequential", 2, end_to_end_epochs=1),
