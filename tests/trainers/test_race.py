@@ -47,7 +47,7 @@ def test_a_race_halves_finishes_distils_and_shows_few_rows(finished):
     steps = _steps(run_dir)
     plain = {n: steps[n] for n in steps if n.split("/")[0] in CANDIDATES.split("=")[1].split(",")}
     assert sorted(n for name, n in plain.items() if name.endswith("/student")) == [2, 8, 8]
-    assert all(n == 8 for name, n in plain.items() if name.endswith("/mixture"))
+    assert all(n == 8 for name, n in plain.items() if name.endswith("/ilkd"))
     few_rows = {name.split("/")[1]: n for name, n in steps.items() if "_rows_200/" in name}
     assert few_rows == {"student": 4, "mixture": 4} and steps["teacher"] == 8
     (given_up,) = (name for name, n in steps.items() if n == 2)

@@ -1,9 +1,9 @@
 """A race of candidates, which ends with the smallest flow that is good enough.
 
 By successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943): plain students of all
-candidates are trained for a quarter of the steps, the better half of them, on validation data, for
-half of the steps, and so on, until two are left, which are finished. Then the chosen architecture
-is distilled, and so is the smaller one of the two, if it was not good enough without.
+candidates are trained for a quarter of the steps, the best third of them, on validation data, but at
+least two, for three quarters, and the two that are left are finished. Then the chosen architecture
+is distilled, and so is the smaller one of the two, if it was almost good enough without.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ __all__ = ["Entry", "Outcome", "check_race", "race"]
 
 _FINALISTS = 2
 _FIRST_RUNG = 0.25
+_FACTOR = 3
 # What a candidate that nobody asked for must save, or it is not worth its loss.
 _LARGEST_SHARE = 0.5
+# Distillation brings no student within the tolerance that is further behind than so many of it.
+_REACH = 1.25
 _METHOD_OF_FEW_ROWS = "mixture"
 _SPEED_BATCH = {False: 1000, True: 64}  # Rows and images, as in the evaluation.
 
@@ -130,18 +133,24 @@ def _halve(
         until = min(steps, math.ceil(fraction * steps / report) * report)
         crew.carry_out([_task(run, entry, until) for entry in entries])
         kept = sorted(entries, key=lambda entry: _nll(run, entry.name, until))
-        kept = kept[: max(_FINALISTS, math.ceil(len(entries) / 2))]
+        kept = kept[: max(_FINALISTS, math.ceil(len(entries) / _FACTOR))]
         for entry in entries:
             if entry not in kept:
                 stopped[entry.name] = until
                 print(f"{entry.name}: is given up after {until:,} steps", flush=True)
         entries = [entry for entry in entries if entry in kept]
-        fraction = min(1.0, 2 * fraction)
+        fraction = min(1.0, _FACTOR * fraction)
     return entries, stopped
 
 
 def _to_distill(run: RunDirectory, entries: Sequence[Entry], plain: Entry) -> list[Entry]:
-    smaller = [entry for entry in entries if entry.parameters < plain.parameters]
+    """Returns what to distil: the choice, and the next smaller one if that may become it."""
+    limit = _nll(run, "teacher") + _REACH * _tolerance(run)
+    smaller = [
+        entry
+        for entry in entries
+        if entry.parameters < plain.parameters and _nll(run, entry.name) <= limit
+    ]
     return [
         dataclasses.replace(entry, method=method)
         for method in run.recipe.race_methods

@@ -126,7 +126,8 @@ class Recipe:
         0.0, "Race no candidate that takes longer for 1,000 samples (64 of images); 0: no limit."
     )
     race_methods: tuple[str, ...] = _field(
-        ("mixture",), "How to distill the chosen architecture and the next smaller one."
+        ("ilkd",),
+        "How to distill the chosen architecture, and the next smaller one if it is close.",
     )
     few_rows: int = _field(
         0, "Also train the chosen architecture on so many rows, with and without the teacher."
