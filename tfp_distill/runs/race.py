@@ -1,9 +1,9 @@
 """A race of candidates, which ends with the smallest flow that is good enough.
 
 By successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943): plain students of all
-candidates are trained for a quarter of the steps, the best third of them, on validation data, but at
-least two, for three quarters, and the two that are left are finished. Then the chosen architecture
-is distilled, and so is the smaller one of the two, if it was almost good enough without.
+candidates are trained for a quarter of the steps, the best third of them on validation data, but
+at least two, for three quarters, and the two that are left are finished. Then the chosen
+architecture is distilled, and so is the smaller one of the two, if it was almost good enough.
 """
 
 from __future__ import annotations
