@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
 import os
 import pathlib
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfp_distill.runs.endings import RunStopped
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from tfp_distill.runs.stages import train_student, train_teacher
+from tfp_distill.runs.start_up import start_worker
 
 __all__ = ["Task", "carry_out", "num_workers"]
 
@@ -51,6 +56,9 @@ def carry_out(run: RunDirectory, tasks: Sequence[Task]) -> None:
     Args:
       run: the run that the tasks are of.
       tasks: what to train; none waits for another.
+
+    Raises:
+      RunStopped: if a worker was ended from outside.
     """
     number = min(num_workers(run.recipe), len(tasks))
     if number <= 1:
@@ -59,15 +67,37 @@ def carry_out(run: RunDirectory, tasks: Sequence[Task]) -> None:
         return
     threads = max(1, len(os.sched_getaffinity(0)) // number)
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(number, context, _begin, (threads,)) as pool:
-        futures = [pool.submit(_train_in_worker, run.path, run.recipe, task) for task in tasks]
+    pool = concurrent.futures.ProcessPoolExecutor(number, context, start_worker, (threads,))
+    try:
+        with _workers_ignore_interrupts():
+            futures = [pool.submit(_train_in_worker, run.path, run.recipe, task) for task in tasks]
         for future in concurrent.futures.as_completed(futures):
             future.result()
+    except BrokenProcessPool:
+        raise RunStopped(
+            f"one of {number} processes that trained side by side was ended from outside, as for "
+            "want of memory; what was saved is kept, and the same command goes on from there, with "
+            "--workers=1 in this process."
+        ) from None
+    finally:
+        # Those that still train, if this ends before its time: each left its last measurement.
+        for process in multiprocessing.active_children():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
-def _begin(threads: int) -> None:
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.get_logger().setLevel("ERROR")
+@contextlib.contextmanager
+def _workers_ignore_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal: this one ends the others, without their words."""
+    try:
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # Not in the main thread, where no handler is called anyway.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _train_in_worker(path: pathlib.Path, recipe: Recipe, task: Task) -> None:
