@@ -11,19 +11,21 @@ import pytest
 import source_tree
 
 _MODELS = ("bijectors", "networks", "training", "flows")
-_BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", "pixels", "compiling")
+_GROUND = ("pixels", "compiling", "files")
+_BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", *_GROUND)
 _LIBRARY = (*_BELOW_RUNS, "runs")
 # What each layer may import besides itself.
 _BELOW = {
     "bijectors": (),
     "networks": (),
     "compiling": (),
+    "files": (),
     "training": ("bijectors", "networks", "compiling"),
-    "flows": ("bijectors", "networks", "training", "pixels", "compiling"),
+    "flows": ("bijectors", "networks", "training", *_GROUND),
     "distillation": _MODELS,
-    "evaluation": (*_MODELS, "pixels", "compiling"),
-    "export": (*_MODELS, "pixels"),
-    "data": ("pixels",),
+    "evaluation": (*_MODELS, *_GROUND),
+    "export": (*_MODELS, *_GROUND),
+    "data": ("pixels", "files"),
     "pixels": (),
     "runs": _BELOW_RUNS,
     "tfp_distill": _BELOW_RUNS,
@@ -113,6 +115,7 @@ from absl import flags
 tensorflow_probability.bijectors, tensorflow_probability.distributions  # Both load late.
 modules, defined = set(sys.modules), set(flags.FLAGS)
 import tfp_distill
+tfp_distill.Flow
 heavy = {"matplotlib", "pandas", "pyarrow", "tensorflow_datasets"}
 print("loaded:", sorted(heavy & (set(sys.modules) - modules)))
 import tfp_distill.export
@@ -120,3 +123,34 @@ from trainers import compress, distill, evaluate, export, sample, train
 print("flags:", sorted(set(flags.FLAGS) - defined))
 """
     assert _run(code).splitlines() == ["loaded: []", "flags: []"]
+
+
+def test_scripts_define_their_flags_without_tensorflow():
+    code = """
+import sys
+from absl import flags
+import tfp_distill
+from trainers import compress, distill, evaluate, export, sample, train, train_parts
+for script in (compress, distill, evaluate, export, sample, train, train_parts):
+    values = flags.FlagValues()
+    script.define_flags(values)
+    values(["script", "--run_dir=a"])
+print(sorted({"keras", "numpy", "tensorflow", "tensorflow_probability"} & set(sys.modules)))
+"""
+    assert _run(code) == "[]\n"
+
+
+def test_public_names_come_with_their_first_use():
+    code = """
+import tfp_distill
+assert {"Flow", "load_flow"} <= set(dir(tfp_distill))
+from tfp_distill import *
+from tfp_distill import flows
+assert Flow is tfp_distill.Flow is flows.Flow is tfp_distill.flows.Flow
+assert all(getattr(tfp_distill, name) is globals()[name] for name in tfp_distill.__all__)
+try:
+    tfp_distill.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert _run(code) == "module 'tfp_distill' has no attribute 'nothing'\n"

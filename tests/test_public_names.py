@@ -15,7 +15,9 @@ _MODULES = [
 def _definitions(path: str) -> dict[str, ast.stmt]:
     """What the top level of a module defines or imports, by name."""
     found: dict[str, ast.stmt] = {}
-    for node in source_tree.parse(path).body:
+    body = source_tree.parse(path).body
+    late = [inner for node in body if isinstance(node, ast.If) for inner in node.body]
+    for node in [*body, *late]:  # Late are those under `TYPE_CHECKING`.
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfp_distill.flows import Flow, interpolate
 
-__all__ = ["export_flow"]
+__all__ = ["check_replaceable", "export_flow"]
 
 _PIXELS = ("float", "uint8")
 _SAVED_MODEL_ENTRIES = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
@@ -76,7 +76,7 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
             f"`flow` must be adapted to data, by `fit` or `adapt`, got the new {flow.name!r}."
         )
     path = pathlib.Path(path)
-    _check_replaceable(path)
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as directory:
         new, old = pathlib.Path(directory, "new"), pathlib.Path(directory, "old")
@@ -175,7 +175,7 @@ def _signatures(flow: Flow, pixels: str) -> dict[str, Callable[..., dict[str, tf
     }
 
 
-def _check_replaceable(path: pathlib.Path) -> None:
+def check_replaceable(path: pathlib.Path) -> None:
     """Raises `ValueError` unless `path` is free, an empty directory or a SavedModel and no more."""
     if not path.exists():
         return

@@ -1,16 +1,26 @@
-"""What all scripts share: flags without global state below `main`, and errors of one line."""
+"""What all scripts share: flags without global state below `main`, and endings of one line."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
-import tensorflow as tf
 from absl import app, flags, logging
 
+from tfp_distill.files import DamagedFileError
+from tfp_distill.runs.endings import RunStopped, Terminated, raise_when_terminated
+from tfp_distill.runs.start_up import start_tensorflow
+
 __all__ = ["run", "usage_errors"]
+
+_GO_ON = "what was saved is kept, and the same command goes on from there."
+# What the disk says, and no defect of the script.
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def run(
@@ -18,10 +28,12 @@ def run(
 ) -> None:
     """Defines the flags, parses the command line and runs `main` with the flag values.
 
-    A wrong flag and an `app.UsageError` of `main` end the process with one line and status 2.
+    A wrong flag and an `app.UsageError` of `main` end the process with one line and status 2; what
+    stops a run, with one line and status 1; Ctrl-C and SIGTERM, with one line that says how to go
+    on, and status 130 or 143.
 
     Args:
-      main: the script.
+      main: the script, which imports what needs TensorFlow itself: a wrong flag does not wait.
       define_flags: defines the script's flags.
     """
     known = set(flags.FLAGS)
@@ -31,16 +43,26 @@ def run(
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
     logging.set_verbosity(logging.WARNING)
-    # TensorFlow warns of retracing where one short training comes after the other.
-    tf.get_logger().setLevel("ERROR")
 
     def guarded(argv: Sequence[str]) -> None:
         try:
             if len(argv) > 1:
                 raise app.UsageError(f"Unexpected argument {argv[1]!r}; values go into flags.")
+            raise_when_terminated()
+            start_tensorflow()
             main(flags.FLAGS)
         except app.UsageError as error:
-            _exit(error)
+            _exit(str(error), 2)
+        except (DamagedFileError, FloatingPointError, RunStopped) as error:
+            _exit(str(error), 1)
+        except OSError as error:
+            if error.errno not in _OF_DISKS:
+                raise
+            _exit(f"{error}; {_GO_ON}", 1)
+        except KeyboardInterrupt:
+            _exit(f"interrupted; {_GO_ON}", 128 + signal.SIGINT)
+        except Terminated:
+            _exit(f"terminated; {_GO_ON}", 128 + signal.SIGTERM)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -61,10 +83,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))
     except flags.Error as error:
-        _exit(error)
+        _exit(str(error), 2)
 
 
-def _exit(error: Exception) -> None:
-    message = " ".join(str(error).split())
-    print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
-    sys.exit(2)
+def _exit(message: str, status: int) -> NoReturn:
+    print(f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from tfp_distill.runs.recipe import METHODS
-from tfp_distill.runs.reporting import show_data
-from tfp_distill.runs.run_directory import define_run_flags, open_run
-from tfp_distill.runs.stages import train_student
+from tfp_distill.runs.endings import only_here
+from tfp_distill.runs.recipe import METHODS, define_run_flags
 
 from .command_line import run, usage_errors
 
@@ -19,14 +17,19 @@ __all__ = ["main"]
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
+    from tfp_distill.runs.reporting import show_data
+    from tfp_distill.runs.run_directory import open_run
+    from tfp_distill.runs.stages import train_student
+
     with usage_errors():
         run_directory = open_run(flag_values)
         run_directory.check_inputs()
         run_directory.load_flow("teacher")
         method = flag_values["method"].value
         run_directory.recipe.check_method(method)
-    show_data(run_directory)
-    train_student(run_directory, method)
+    with only_here(run_directory.path):
+        show_data(run_directory)
+        train_student(run_directory, method)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -10,8 +10,8 @@ import sys
 
 from absl import app, flags
 
-from tfp_distill.runs.reporting import evaluate
-from tfp_distill.runs.run_directory import define_run_flags, open_run
+from tfp_distill.runs.endings import only_here
+from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
 
@@ -20,12 +20,16 @@ __all__ = ["main"]
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
+    from tfp_distill.runs.reporting import evaluate
+    from tfp_distill.runs.run_directory import open_run
+
     with usage_errors():
         run_directory = open_run(flag_values)
         run_directory.check_inputs()
     if not run_directory.trained():
         raise app.UsageError(f"`run_dir` must hold a trained model, got {run_directory.path}.")
-    evaluate(run_directory, command=shlex.join(sys.argv))
+    with only_here(run_directory.path):
+        evaluate(run_directory, command=shlex.join(sys.argv))
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from tfp_distill.runs.run_directory import define_run_flags, open_run
-from tfp_distill.runs.stages import best_student, export
+from tfp_distill.runs.endings import only_here
+from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
 
@@ -20,8 +20,12 @@ __all__ = ["main"]
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
+    from tfp_distill.runs.run_directory import open_run
+    from tfp_distill.runs.stages import best_student, export
+
     with usage_errors():
         run_directory = open_run(flag_values)
+    with usage_errors(), only_here(run_directory.path):
         name = flag_values["model"].value or best_student(run_directory)
         export(run_directory, name, pixels=flag_values["pixels"].value)
 

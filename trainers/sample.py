@@ -7,53 +7,43 @@ tfp-distill-sample --run_dir=runs/digits --num_samples=100 --output=samples.png
 from __future__ import annotations
 
 import math
-import pathlib
-import sys
 
-import numpy as np
-import pandas as pd
-import tensorflow as tf
 from absl import flags
 
-from tfp_distill.data import FlowData
-from tfp_distill.evaluation import DataRange, mosaic, sample_quality, sampled_images
-from tfp_distill.flows import Flow
-from tfp_distill.runs.run_directory import define_run_flags, open_run
-from tfp_distill.runs.stages import best_student
+from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
 
 __all__ = ["main"]
 
-_ROW_SUFFIXES = (".csv", ".npy", ".parquet")
-_IMAGE_SUFFIXES = (".npz", ".png")
-_TOLERATED_OUTSIDE = 0.01
-
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
-    names = ("num_samples", "sample_temperature", "sample_seed")
-    number, temperature, seed = (flag_values[name].value for name in names)
+    from tfp_distill.runs.run_directory import open_run
+    from tfp_distill.runs.sampling import sample_output, write_image_samples, write_row_samples
+    from tfp_distill.runs.stages import best_student
+
+    number = flag_values["num_samples"].value
+    options = dict(
+        temperature=flag_values["sample_temperature"].value, seed=flag_values["sample_seed"].value
+    )
     with usage_errors():
         run_directory = open_run(flag_values)
         if number < 1:
             raise ValueError(f"`num_samples` must be at least 1, got {number}.")
-        if not temperature > 0:
-            raise ValueError(f"`sample_temperature` must be positive, got {temperature}.")
+        if not 0 < options["temperature"] < math.inf:
+            raise ValueError(
+                f"`sample_temperature` must be positive and finite, got {options['temperature']}."
+            )
         name = flag_values["model"].value or best_student(run_directory)
         flow = run_directory.load_flow(name)
-        output = _output(flag_values["output"].value, flow)
-        if flow.config.pixel_format:
-            batches = sampled_images(flow, number, temperature=temperature, seed=seed)
-        else:
-            data = run_directory.data  # Has the conditions and the names of the columns.
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if flow.config.pixel_format:
-        _write_images(output, np.concatenate(list(batches)))
+        output = sample_output(flag_values["output"].value, flow)
+        images = flow.config.pixel_format is not None
+        data = None if images else run_directory.data
+    if images:
+        write_image_samples(output, flow, number, **options)
     else:
-        samples = _sample_rows(flow, data, number, temperature, seed)
-        _write_rows(output, samples, data)
-        _warn(name, samples, data)
+        write_row_samples(output, flow, data, number, name=name, **options)
     print(f"{number:,} samples of {name}: {output}")
 
 
@@ -72,69 +62,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "`images` (uint8) or a .png with all of them, samples.npz by default.",
         **define,
     )
-
-
-def _output(path: str | None, flow: Flow) -> pathlib.Path:
-    """Returns where the samples go.
-
-    Raises:
-      ValueError: if the suffix is none of those for the flow's data.
-    """
-    images = flow.config.pixel_format is not None
-    output = pathlib.Path(("samples.npz" if images else "samples.csv") if path is None else path)
-    suffixes = _IMAGE_SUFFIXES if images else _ROW_SUFFIXES
-    if output.suffix not in suffixes:
-        kind = " for images" if images else ""
-        raise ValueError(f"`output` must end in one of {', '.join(suffixes)}{kind}, got {output}.")
-    return output
-
-
-def _sample_rows(
-    flow: Flow, data: FlowData, number: int, temperature: float, seed: int
-) -> np.ndarray:
-    """Samples; conditional flows get the conditions of the test data in turn."""
-    condition = data.test_condition
-    if condition is not None:
-        condition = np.resize(condition, (number, condition.shape[1]))
-    return flow.sample(number, condition, temperature=temperature, seed=seed).numpy()
-
-
-def _write_rows(output: pathlib.Path, samples: np.ndarray, data: FlowData) -> None:
-    if output.suffix == ".npy":
-        np.save(output, samples)
-        return
-    table = pd.DataFrame(samples, columns=list(data.feature_names))
-    if output.suffix == ".csv":
-        table.to_csv(output, index=False)
-    else:
-        table.to_parquet(output)
-
-
-def _warn(name: str, samples: np.ndarray, data: FlowData) -> None:
-    """Prints a line if samples are not finite, or more of them out of range than of the data."""
-    quality = sample_quality(samples, DataRange.of_rows(data.train), data.test)
-    texts = []
-    if quality.num_non_finite:
-        texts.append(f"{quality.num_non_finite:,} are not finite")
-    if quality.outside > quality.held_out_outside + _TOLERATED_OUTSIDE:
-        texts.append(
-            f"{quality.outside:.1%} are outside the range of the training data in some column "
-            f"(of the test data {quality.held_out_outside:.1%}), up to {quality.largest_z:.3g} "
-            "standard deviations from its mean"
-        )
-    if texts:
-        print(
-            f"warning: of {len(samples):,} samples of {name} {' and '.join(texts)}", file=sys.stderr
-        )
-
-
-def _write_images(output: pathlib.Path, images: np.ndarray) -> None:
-    if output.suffix == ".npz":
-        np.savez_compressed(output, images=images)
-        return
-    columns = math.ceil(math.sqrt(len(images)))
-    grid = mosaic(images, math.ceil(len(images) / columns), columns)
-    output.write_bytes(tf.io.encode_png(grid).numpy())
 
 
 def console() -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from tfp_distill.runs.reporting import show_data
-from tfp_distill.runs.run_directory import define_run_flags, open_run
-from tfp_distill.runs.stages import train_student, train_teacher
+from tfp_distill.runs.endings import only_here
+from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
 
@@ -18,14 +17,19 @@ __all__ = ["main"]
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
+    from tfp_distill.runs.reporting import show_data
+    from tfp_distill.runs.run_directory import open_run
+    from tfp_distill.runs.stages import train_student, train_teacher
+
     with usage_errors():
         run_directory = open_run(flag_values)
         run_directory.check_inputs()
-    show_data(run_directory)
-    if flag_values["model"].value == "teacher":
-        train_teacher(run_directory)
-    else:
-        train_student(run_directory, "student")
+    with only_here(run_directory.path):
+        show_data(run_directory)
+        if flag_values["model"].value == "teacher":
+            train_teacher(run_directory)
+        else:
+            train_student(run_directory, "student")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

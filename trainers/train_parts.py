@@ -14,9 +14,8 @@ import sys
 
 from absl import flags
 
-from tfp_distill.runs.reporting import evaluate, show_data
-from tfp_distill.runs.run_directory import define_run_flags, open_run
-from tfp_distill.runs.stages import best_student, export, train_students, train_teacher
+from tfp_distill.runs.endings import only_here
+from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
 
@@ -25,16 +24,28 @@ __all__ = ["main"]
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs all stages."""
+    from tfp_distill.runs.reporting import evaluate, show_data
+    from tfp_distill.runs.run_directory import open_run
+    from tfp_distill.runs.stages import (
+        best_student,
+        check_export,
+        export,
+        train_students,
+        train_teacher,
+    )
+
     with usage_errors():
         run_directory = open_run(flag_values)
+        check_export(run_directory)
         run_directory.check_inputs()
-    show_data(run_directory)
     recipe = run_directory.recipe
-    if any(recipe.losses(method) for method in recipe.students):
-        train_teacher(run_directory)
-    train_students(run_directory)
-    evaluate(run_directory, command=shlex.join(sys.argv))
-    export(run_directory, best_student(run_directory))
+    with only_here(run_directory.path):
+        show_data(run_directory)
+        if any(recipe.losses(method) for method in recipe.students):
+            train_teacher(run_directory)
+        train_students(run_directory)
+        evaluate(run_directory, command=shlex.join(sys.argv))
+        export(run_directory, best_student(run_directory))
     print(f"report: {run_directory.path / 'report.html'}")
 
 

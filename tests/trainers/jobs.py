@@ -7,7 +7,7 @@ import io
 
 from absl import flags
 
-from tfp_distill.runs.run_directory import define_run_flags
+from tfp_distill.runs.recipe import define_run_flags
 
 TINY = (
     "--teacher_depth=1",

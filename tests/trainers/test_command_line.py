@@ -2,29 +2,31 @@
 
 import os
 import pathlib
-import re
 import subprocess
 import sys
+import time
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-# TensorFlow's own C++ libraries write to stderr before and after Python can tell them not to.
-_TENSORFLOW = re.compile(r"[IWE]\d{4} \d\d:|\d{4}-\d\d-\d\d \d\d:|WARNING: All log messages before")
 
 
-def _run(script, *arguments, cwd):
+def _run(*command, cwd):
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {n: v for n, v in os.environ.items() if n != "TF_CPP_MIN_LOG_LEVEL"}
     process = subprocess.run(
-        [sys.executable, "-m", f"trainers.{script}", *arguments],
+        [sys.executable, *command],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**environment, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    lines = [line for line in process.stderr.splitlines() if not _TENSORFLOW.match(line)]
-    return process.returncode, process.stdout, lines
+    return process.returncode, process.stdout, process.stderr.splitlines()
+
+
+def _script(name, *arguments, cwd):
+    return _run("-m", f"trainers.{name}", *arguments, cwd=cwd)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +39,44 @@ def _run(script, *arguments, cwd):
             ["--run_dir=run", "--data=none.csv"],
             "compress.py: `source` must be an existing file, got none.csv.",
         ),
+        (
+            "train",
+            ["--run_dir=run", "--teacher_learning_rate=inf"],
+            "train.py: `teacher_learning_rate` must be finite, got inf.",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_one_line(script, arguments, message, tmp_path):
-    status, output, lines = _run(script, *arguments, cwd=tmp_path)
+    status, output, lines = _script(script, *arguments, cwd=tmp_path)
     assert (status, output) == (2, "")
     assert len(lines) == 1
     assert lines[0].startswith(message)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 1), ("--nonsense", 2)])
+def test_help_and_a_wrong_flag_do_not_wait_for_tensorflow(argument, status, tmp_path):
+    began = time.perf_counter()
+    assert _script("compress", argument, cwd=tmp_path)[0] == status
+    # It takes half a second; TensorFlow alone takes several.
+    assert time.perf_counter() - began < 3
+
+
+def test_of_what_is_written_while_tensorflow_starts_only_its_own_lines_are_kept_back(tmp_path):
+    code = """
+import os
+from tfp_distill.runs import start_up
+with start_up._without_own_lines():
+    os.write(2, b"I0000 00:00:1795650709.259889   13561 cudart_stub.cc:31] Could not find\\n")
+    os.write(2, b"E0000 00:00:1795650709.259889   13561 other.cc:31] out of everything\\n")
+    print("in Python", file=sys.stderr)
+start_up.start_tensorflow()
+import tensorflow as tf
+print(tf.constant(1).numpy(), os.environ["TF_CPP_MIN_LOG_LEVEL"])
+"""
+    status, output, lines = _run("-c", "import sys" + code, cwd=tmp_path)
+    assert (status, output) == (0, "1 2\n")
+    assert lines == [
+        "E0000 00:00:1795650709.259889   13561 other.cc:31] out of everything",
+        "in Python",
+    ]

@@ -160,7 +160,7 @@ def test_the_record_says_who_was_trained(uninterrupted_parts):
 
 def test_a_crash_between_the_files_of_a_report_loses_nothing(uninterrupted, tmp_path, monkeypatch):
     directory = tmp_path / "distiller"
-    write, calls = fitting._write_json, []
+    write, calls = fitting.write_json, []
 
     def write_once(path, value):
         calls.append(path)
@@ -169,7 +169,7 @@ def test_a_crash_between_the_files_of_a_report_loses_nothing(uninterrupted, tmp_
         write(path, value)
 
     with monkeypatch.context() as patched:
-        patched.setattr(fitting, "_write_json", write_once)
+        patched.setattr(fitting, "write_json", write_once)
         with pytest.raises(InterruptedError):
             _fit(_distiller, directory)
     assert read_record(directory).steps == 2

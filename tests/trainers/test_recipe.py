@@ -1,6 +1,7 @@
 """Tests of recipes: their rules, their flags, their files."""
 
 import dataclasses
+import math
 
 import pytest
 from absl import flags
@@ -32,7 +33,7 @@ RULES = [
     (dict(weight_decay=-0.1), "`weight_decay` must be at least 0, got -0.1"),
     (dict(teacher_learning_rate=0.0), "`teacher_learning_rate` must be positive, got 0.0"),
     (dict(student_learning_rate=-1.0), "`student_learning_rate` must be positive, got -1.0"),
-    (dict(clip_norm=float("nan")), "`clip_norm` must be positive, got nan"),
+    (dict(clip_norm=float("nan")), "`clip_norm` must be finite, got nan"),
     (dict(synthesized_start=1.5), "`synthesized_start` must be between 0 and 1, got 1.5"),
     (dict(fade_out=-0.5), "`fade_out` must be between 0 and 1, got -0.5"),
     (dict(partitions=()), r"`partitions` must be different ones of end_to_end, .*, got \(\)"),
@@ -77,6 +78,11 @@ RULES = [
     (dict(student_width=0), "`hidden_units` must be an integer of at least 1, got 0"),
     (dict(distance="cosine"), "`distance` must be one of l1, l2, huber, got 'cosine'"),
     (dict(synthesized_space="h"), '`space` must be "data" or "latent", got \'h\''),
+    (dict(lkd_weights=(1.0, math.nan)), "`lkd_weights` must be finite, got .1.0, nan."),
+    (dict(teacher_learning_rate=math.inf), "`teacher_learning_rate` must be finite, got inf"),
+    (dict(temperature=math.inf), "`temperature` must be finite, got inf"),
+    (dict(weight_decay=math.inf), "`weight_decay` must be finite, got inf"),
+    (dict(within=math.nan), "`within` must be finite, got nan"),
     (dict(temperature=0.0), "`temperature` must be positive, got 0.0"),
     (
         dict(students=("ilkd",), ilkd_weights=(0.0, 1.0), fade_out=0.5),

@@ -18,6 +18,7 @@ from tfp_distill.bijectors import (
     standard_normal_log_prob,
 )
 from tfp_distill.compiling import CompiledPasses, xla_pays
+from tfp_distill.files import check_archive, one_line
 from tfp_distill.flows.adapting import ColumnStatistics, adapt_bijector
 from tfp_distill.flows.batches import Batch, check_sampling, flat_batch, per_sample
 from tfp_distill.flows.config import FlowConfig, check_integer
@@ -340,11 +341,17 @@ def load_flow(path: str | os.PathLike[str]) -> Flow:
       path: the `.keras` file.
 
     Raises:
-      ValueError: if the file does not exist or holds something else than a flow.
+      ValueError: if the file does not exist, is damaged, or holds something else than a flow.
     """
     if not os.path.isfile(path):
         raise ValueError(f"`path` must be an existing .keras file, got {str(path)!r}.")
-    model = keras.models.load_model(path)
+    check_archive(path)
+    try:
+        model = keras.models.load_model(path)
+    except Exception as error:  # Of archives of something else Keras raises many kinds.
+        raise ValueError(
+            f"`path` must hold a flow that `save` wrote, got {str(path)!r}: {one_line(error)}."
+        ) from error
     if not isinstance(model, Flow):
         raise ValueError(f"`path` must hold a Flow, got a {type(model).__name__} in {str(path)!r}.")
     return model

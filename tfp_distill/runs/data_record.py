@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
-import shutil
 
 from tfp_distill.data import FlowData
+from tfp_distill.files import DamagedFileError, copy_file, read_json, write_json
 
 __all__ = ["DataRecord"]
 
@@ -39,12 +38,19 @@ class DataRecord:
 
     @classmethod
     def read(cls, directory: pathlib.Path) -> DataRecord | None:
-        """Returns the record in a directory, or None."""
+        """Returns the record in a directory, or None.
+
+        Raises:
+          DamagedFileError: if its file is damaged.
+        """
         path = directory / _FILE
         if not path.is_file():
             return None
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**values, "rows": tuple(values["rows"])})
+        values = read_json(path)
+        try:
+            return cls(**{**values, "rows": tuple(values["rows"])})
+        except (KeyError, TypeError) as error:
+            raise DamagedFileError(f"{str(path)!r} holds no fingerprints: {error}.") from error
 
     @classmethod
     def beside(cls, flow_path: str | os.PathLike[str]) -> DataRecord | None:
@@ -56,12 +62,11 @@ class DataRecord:
         """Copies the record that lies beside a flow, if any."""
         path = pathlib.Path(flow_path).expanduser().parent / _FILE
         if path.is_file():
-            shutil.copyfile(path, directory / _FILE)
+            copy_file(path, directory / _FILE)
 
     def write(self, directory: pathlib.Path) -> None:
         """Writes the record into a directory."""
-        text = json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-        (directory / _FILE).write_text(text, encoding="utf-8")
+        write_json(directory / _FILE, dataclasses.asdict(self))
 
     def may_have_trained_on_test_rows(self, here: DataRecord) -> bool:
         """Returns whether a flow of this record may have seen the test rows of another one.

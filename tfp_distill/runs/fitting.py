@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,14 @@ import tensorflow as tf
 from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
 from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.evaluation import evaluation_batch_size
+from tfp_distill.files import (
+    DamagedFileError,
+    read_json,
+    reserve,
+    sha256_of,
+    write_json,
+    written_whole,
+)
 from tfp_distill.flows import Flow
 from tfp_distill.pixels import DequantizedImages
 from tfp_distill.runs.data_record import DataRecord
@@ -36,6 +42,7 @@ __all__ = [
 ]
 
 _RECORD = "progress.json"
+_BYTES_OF_A_NAME = 4096  # And of what HDF5 keeps beside a tensor.
 _LARGEST_EXECUTION = 50
 _INITIAL_ROWS = 50_000
 _VALIDATION_ROWS = 50_000
@@ -56,6 +63,7 @@ class TrainingRecord:
         those that were trained, or None for end to end.
       finished: whether all steps were taken.
       checkpoint: name of the file with the state after `steps`.
+      checkpoint_sha256: its checksum.
       guarded_at: step from which the student was let go of by its teacher, see `Guard`; or None.
       replaced: whether the flow is the plain student's, because its own was worse.
     """
@@ -67,6 +75,7 @@ class TrainingRecord:
     history: tuple[Mapping[str, Any], ...] = ()
     finished: bool = False
     checkpoint: str = ""
+    checkpoint_sha256: str = ""
     guarded_at: int | None = None
     replaced: bool = False
 
@@ -78,12 +87,19 @@ class TrainingRecord:
 
 
 def read_record(directory: pathlib.Path) -> TrainingRecord:
-    """Returns the record in `directory`, or an empty one."""
+    """Returns the record in `directory`, or an empty one.
+
+    Raises:
+      DamagedFileError: if the file of the record is damaged.
+    """
     path = directory / _RECORD
     if not path.is_file():
         return TrainingRecord()
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return TrainingRecord(**{**values, "history": tuple(values["history"])})
+    values = read_json(path)
+    try:
+        return TrainingRecord(**{**values, "history": tuple(values["history"])})
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{str(path)!r} holds no record of a training: {error}.") from error
 
 
 def fit_flow(
@@ -137,7 +153,7 @@ def fit_flow(
     directory.mkdir(parents=True, exist_ok=True)
     DataRecord.of(data).write(directory)
     if record.steps:
-        model.load_weights(directory / record.checkpoint)
+        _load_checkpoint(model, directory, record)
         print(f"{label}: goes on after {record.steps:,} steps", flush=True)
     else:
         if not model.adapted:
@@ -279,7 +295,8 @@ class _Reporter(keras.callbacks.Callback):
             if self._monitor is not None:
                 self._monitor.on_epoch_end(epoch, logs)
             if logs["val_nll"] < self.record.best_val_nll:
-                self._flow.save(self._directory / "flow.keras")
+                with written_whole(self._directory / "flow.keras") as unfinished:
+                    self._flow.save(unfinished)
         if self._keep_rows:
             write_rows(self._directory, steps, log_prob)
         if self._guard is not None:
@@ -287,8 +304,7 @@ class _Reporter(keras.callbacks.Callback):
         row = {"step": steps, "seconds": seconds, **self._meter.memory, **logs}
         if self.model.all_parts:
             row["parts"] = self.model.active_parts
-        checkpoint = f"checkpoint_{steps}.weights.h5"
-        self.model.save_weights(self._directory / checkpoint)
+        checkpoint, checksum = _save_checkpoint(self.model, self._directory)
         former = self.record.checkpoint
         self.record = TrainingRecord(
             steps=steps,
@@ -298,11 +314,12 @@ class _Reporter(keras.callbacks.Callback):
             history=(*self.record.history, row),
             finished=steps >= self._steps,
             checkpoint=checkpoint,
+            checkpoint_sha256=checksum,
             guarded_at=None if self._guard is None else self._guard.guarded_at,
         )
         if self._guard is not None and self.record.finished:
             self.record = self._guard.finish(self._directory, self.record)
-        _write_json(self._directory / _RECORD, dataclasses.asdict(self.record))
+        write_json(self._directory / _RECORD, dataclasses.asdict(self.record))
         if former:
             (self._directory / former).unlink(missing_ok=True)
         print(self._line(row), flush=True)
@@ -333,7 +350,26 @@ def _as_tuple(batch: Any) -> tuple[tf.Tensor, ...]:
     return batch if isinstance(batch, tuple) else (batch,)
 
 
-def _write_json(path: pathlib.Path, value: Any) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+def _save_checkpoint(model: PartwiseModel, directory: pathlib.Path) -> tuple[str, str]:
+    """Saves the whole state; returns the name of the file and its checksum."""
+    optimizers = (variable for optimizer in model.optimizers for variable in optimizer.variables)
+    variables = [*model.variables, *optimizers]
+    num_bytes = sum(
+        _BYTES_OF_A_NAME + math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
+        for variable in variables
+    )
+    path = directory / f"checkpoint_{model.step}.weights.h5"
+    with written_whole(path) as unfinished:
+        reserve(unfinished, num_bytes)
+        model.save_weights(unfinished)
+        return path.name, sha256_of(unfinished)
+
+
+def _load_checkpoint(model: PartwiseModel, directory: pathlib.Path, record: TrainingRecord) -> None:
+    path = directory / record.checkpoint
+    if not path.is_file() or sha256_of(path) != record.checkpoint_sha256:
+        raise DamagedFileError(
+            f"{str(path)!r} is missing or damaged: it does not have the checksum in {_RECORD}; "
+            f"without {str(directory)!r} this model is trained from its start."
+        )
+    model.load_weights(path)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ import keras
 import numpy as np
 
 from tfp_distill.distillation import FlowDistiller
+from tfp_distill.files import DamagedFileError, copy_file, written_whole
 
 if TYPE_CHECKING:
     from tfp_distill.runs.fitting import TrainingRecord
@@ -32,12 +31,8 @@ _ROWS = "validation_rows"
 
 def write_rows(directory: pathlib.Path, step: int, log_prob: np.ndarray) -> None:
     """Keeps log-likelihoods `[n]` of the validation rows, for the comparison at that step."""
-    path = _path(directory, step)
-    path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("wb") as file:
-        np.save(file, log_prob)
-    os.replace(unfinished, path)
+    with written_whole(_path(directory, step)) as unfinished:
+        np.save(unfinished, log_prob)
 
 
 def standard_errors_behind(log_prob: np.ndarray, plain: np.ndarray) -> float:
@@ -103,7 +98,7 @@ class Guard(keras.callbacks.Callback):
         Returns:
           What to record: by how many standard errors the student is behind.
         """
-        behind = standard_errors_behind(log_prob, np.load(_path(self._directory, step)))
+        behind = standard_errors_behind(log_prob, _read_rows(self._directory, step))
         waited = int((self._state("waited", [0]))[0])
         waited = waited + 1 if behind > _NOISE else 0
         self._keep("waited", [waited])
@@ -137,16 +132,12 @@ class Guard(keras.callbacks.Callback):
           directory: that of the student.
           record: its record.
         """
-        own, plain = (
-            _path(directory, record.best_step),
-            _path(self._directory, self._plain.best_step),
-        )
-        behind = standard_errors_behind(np.load(own), np.load(plain))
+        own = _read_rows(directory, record.best_step)
+        plain = _read_rows(self._directory, self._plain.best_step)
+        behind = standard_errors_behind(own, plain)
         if behind <= _NOISE_AT_END:
             return record
-        flow, unfinished = directory / "flow.keras", directory / "flow.keras.tmp"
-        shutil.copyfile(self._directory / "flow.keras", unfinished)
-        os.replace(unfinished, flow)
+        copy_file(self._directory / "flow.keras", directory / "flow.keras")
         print(
             f"{self._label}: ends {behind:.1f} standard errors behind the plain student, "
             "whose flow it gets",
@@ -175,3 +166,14 @@ class Guard(keras.callbacks.Callback):
 
 def _path(directory: pathlib.Path, step: int) -> pathlib.Path:
     return directory / _ROWS / f"{step}.npy"
+
+
+def _read_rows(directory: pathlib.Path, step: int) -> np.ndarray:
+    path = _path(directory, step)
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedFileError(
+            f"{str(path)!r} is missing or damaged; without {str(directory)!r} this model is "
+            "trained from its start."
+        ) from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 from typing import Any
 
 from tfp_distill.data import TrainingRows
 from tfp_distill.evaluation import EpochRecord, PartHistory
+from tfp_distill.files import DamagedFileError, read_json, write_json
 from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.runs.fitting import TrainingRecord
 from tfp_distill.runs.partition_names import END_TO_END, PartitionName, split_model_name
@@ -82,8 +82,7 @@ def partition_of_run(
     if recorded := _recorded_partition(flow, directory):
         return recorded
     partition = _partition(flow, name, recipe.part_balance)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / _ENDS).write_text(json.dumps(partition.ends) + "\n", encoding="utf-8")
+    write_json(directory / _ENDS, {"ends": list(partition.ends)})
     return partition
 
 
@@ -166,5 +165,9 @@ def part_history(
 def _recorded_partition(flow: Flow, directory: pathlib.Path) -> Partition | None:
     if not (directory / _ENDS).is_file():
         return None
-    ends = json.loads((directory / _ENDS).read_text(encoding="utf-8"))
-    return Partition.at_steps(flow, ends[:-1])
+    values = read_json(directory / _ENDS)
+    try:
+        return Partition.at_steps(flow, values["ends"][:-1])
+    except (KeyError, TypeError, ValueError) as error:
+        path = str(directory / _ENDS)
+        raise DamagedFileError(f"{path!r} holds no ends of parts: {error}.") from error

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfp_distill.data import SPLITS
-from tfp_distill.distillation import (
-    DistillationLoss,
-    ForwardKLLoss,
-    IntermediateLatentLoss,
-    LatentLoss,
-    ReverseKLLoss,
-    SynthesizedLoss,
-)
-from tfp_distill.flows import FlowConfig, GlowConfig, MAFConfig, TabularGlowConfig
-from tfp_distill.pixels import PixelFormat
+from tfp_distill.files import DamagedFileError, read_json, write_json
 from tfp_distill.runs.partition_names import END_TO_END, PartitionName
-from tfp_distill.training import BALANCES, MODES
 
-__all__ = ["METHODS", "Recipe", "define_recipe_flags", "recipe_from_flags"]
+# A script knows its flags before TensorFlow is there: what needs it is imported where it is used.
+if TYPE_CHECKING:
+    from tfp_distill.distillation import DistillationLoss
+    from tfp_distill.flows import FlowConfig
+    from tfp_distill.pixels import PixelFormat
+
+__all__ = ["METHODS", "Recipe", "define_recipe_flags", "define_run_flags", "recipe_from_flags"]
 
 _ARCHITECTURES = ("glow", "maf", "iaf")
 _JIT_COMPILE = {"auto": "auto", "on": True, "off": False}
@@ -216,6 +211,13 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
+        from tfp_distill.data import SPLITS
+
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            values = value if isinstance(value, tuple) else (value,)
+            finite = all(math.isfinite(item) for item in values if isinstance(item, float))
+            self._check(field.name, "finite", finite)
         at_least = {
             2: ("frechet_images",),
             1: (
@@ -284,6 +286,8 @@ class Recipe:
         self._check(layers, "at least 0", getattr(self, layers) >= 0)
 
     def _check_parts(self) -> None:
+        from tfp_distill.training import BALANCES, MODES
+
         is_legal = 0 <= self.end_to_end_fraction < 1
         self._check("end_to_end_fraction", "at least 0 and less than 1", is_legal)
         for name in ("part_learning_rate", "prefix_cache_gib", "prefix_cache_epochs"):
@@ -362,6 +366,14 @@ class Recipe:
 
     def losses(self, method: str) -> tuple[DistillationLoss, ...]:
         """Returns the distillation losses of a method, none for "student"."""
+        from tfp_distill.distillation import (
+            ForwardKLLoss,
+            IntermediateLatentLoss,
+            LatentLoss,
+            ReverseKLLoss,
+            SynthesizedLoss,
+        )
+
         latents = dict(distance=self.distance)
         drawn = dict(temperature=self.temperature)
         made = {
@@ -419,6 +431,8 @@ class Recipe:
         condition_dims: int,
         pixel_format: PixelFormat | None,
     ) -> FlowConfig:
+        from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
+
         architecture, depth, width, levels = (
             getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
         )
@@ -459,13 +473,26 @@ class Recipe:
 
     def write(self, path: pathlib.Path) -> None:
         """Writes the recipe as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, dataclasses.asdict(self))
 
     @classmethod
     def read(cls, path: pathlib.Path) -> Recipe:
-        """Reads a recipe that `write` wrote."""
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        """Reads a recipe that `write` wrote.
+
+        Raises:
+          DamagedFileError: if the file holds anything else.
+        """
+        values = read_json(path)
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except (TypeError, ValueError) as error:
+            raise DamagedFileError(f"{str(path)!r} holds no recipe: {error}") from error
+
+
+def define_run_flags(flag_values: flags.FlagValues) -> None:
+    """Defines `run_dir` and the flags of the recipe."""
+    flags.DEFINE_string("run_dir", None, "Directory of the run.", flag_values=flag_values)
+    define_recipe_flags(flag_values)
 
 
 def define_recipe_flags(flag_values: flags.FlagValues) -> None:

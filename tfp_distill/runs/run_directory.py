@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import pathlib
-import shutil
 
 from absl import flags
 
 from tfp_distill.data import FlowData, load, sources
 from tfp_distill.distillation import matching_steps
 from tfp_distill.evaluation import FeatureExtractor, evaluate_likelihood
-from tfp_distill.evaluation.results import write_text
+from tfp_distill.files import copy_file, write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
 from tfp_distill.runs.candidates import is_folder
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.partitions import check_partitions, sorted_names
-from tfp_distill.runs.recipe import Recipe, define_recipe_flags, recipe_from_flags
+from tfp_distill.runs.recipe import Recipe, recipe_from_flags
 
-__all__ = ["RunDirectory", "define_run_flags", "open_run"]
+__all__ = ["RunDirectory", "open_run"]
 
 _RECIPE = "recipe.json"
 _WINNER = "winner.txt"
@@ -204,8 +202,7 @@ class RunDirectory:
     def keep_student_start(self) -> None:
         """Copies the flow that every student starts from into the directory."""
         if not (self.path / _START).is_file():
-            shutil.copyfile(self.recipe.student_path, self.path / f"{_START}.tmp")
-            os.replace(self.path / f"{_START}.tmp", self.path / _START)
+            copy_file(self.recipe.student_path, self.path / _START)
 
     @functools.cached_property
     def feature_extractor(self) -> FeatureExtractor | None:
@@ -251,12 +248,6 @@ class RunDirectory:
                 f"{str(self.path)!r}, got {name!r}."
             )
         return load_flow(self.model_directory(name) / "flow.keras")
-
-
-def define_run_flags(flag_values: flags.FlagValues) -> None:
-    """Defines `run_dir` and the flags of the recipe."""
-    flags.DEFINE_string("run_dir", None, "Directory of the run.", flag_values=flag_values)
-    define_recipe_flags(flag_values)
 
 
 def open_run(flag_values: flags.FlagValues) -> RunDirectory:

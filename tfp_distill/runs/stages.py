@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,8 @@ from tfp_distill.distillation import (
     copy_matching_steps,
 )
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
-from tfp_distill.export import export_flow
+from tfp_distill.export import check_replaceable, export_flow
+from tfp_distill.files import copy_file
 from tfp_distill.flows import Flow
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting import (
@@ -39,10 +39,18 @@ from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from tfp_distill.training import HeldCosineDecay, PartwiseModel
 
-__all__ = ["best_student", "export", "train_student", "train_students", "train_teacher"]
+__all__ = [
+    "best_student",
+    "check_export",
+    "export",
+    "train_student",
+    "train_students",
+    "train_teacher",
+]
 
 _MONITOR_ROWS = 10_000
 _REFRESH_STEPS = 1000
+_SAVED_MODEL = "saved_model"
 
 
 def train_teacher(run: RunDirectory) -> None:
@@ -53,9 +61,8 @@ def train_teacher(run: RunDirectory) -> None:
         if "teacher" in run.trained():
             print("teacher: already taken over", flush=True)
             return
-        directory.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(recipe.teacher_path, directory / "flow.keras")
         DataRecord.copy(recipe.teacher_path, directory)
+        copy_file(recipe.teacher_path, directory / "flow.keras")
         return
     flow = _new_flow(run, "teacher", "teacher")
     steps = recipe.training_steps("teacher")
@@ -154,6 +161,11 @@ def best_student(run: RunDirectory) -> str:
     return min(names, key=lambda name: read_record(run.model_directory(name)).best_val_nll)
 
 
+def check_export(run: RunDirectory) -> None:
+    """Raises `ValueError` if `export` would find something else in its place, before any work."""
+    check_replaceable(run.path / _SAVED_MODEL)
+
+
 def export(run: RunDirectory, name: str, *, pixels: str | None = None) -> None:
     """Writes the SavedModel of a trained model into the run directory.
 
@@ -165,7 +177,7 @@ def export(run: RunDirectory, name: str, *, pixels: str | None = None) -> None:
     Raises:
       ValueError: if `pixels` does not fit the model; before anything is written.
     """
-    flow, path = run.load_flow(name), run.path / "saved_model"
+    flow, path = run.load_flow(name), run.path / _SAVED_MODEL
     if pixels is None:
         pixels = "uint8" if flow.config.pixel_format else "float"
     export_flow(flow, path, pixels=pixels)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
 import os
 import pathlib
+import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfp_distill.runs.endings import RunStopped
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from tfp_distill.runs.stages import train_student, train_teacher
+from tfp_distill.runs.start_up import start_worker
 
 __all__ = ["Task", "Workers", "num_workers", "workers"]
 
@@ -56,7 +60,8 @@ class Workers:
         Where there are no other processes they are done when it returns.
         """
         if self._pool is not None:
-            return self._pool.submit(_train_in_worker, self._run.path, self._run.recipe, tasks)
+            with _workers_ignore_interrupts():
+                return self._pool.submit(_train_in_worker, self._run.path, self._run.recipe, tasks)
         for task in tasks:
             _train(self._run, task)
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -69,12 +74,15 @@ class Workers:
             future.result()
 
 
-@contextmanager
+@contextlib.contextmanager
 def workers(run: RunDirectory) -> Iterator[Workers]:
     """Yields what carries out the tasks of a run, as long as the context lasts.
 
     With several workers, each is a process of its own, with its share of the cores. A training is
     the same whatever trains beside it.
+
+    Raises:
+      RunStopped: if a worker was ended from outside.
     """
     number = num_workers(run.recipe)
     if number <= 1:
@@ -82,12 +90,20 @@ def workers(run: RunDirectory) -> Iterator[Workers]:
         return
     threads = max(1, len(os.sched_getaffinity(0)) // number)
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(number, context, _begin, (threads,)) as pool:
-        try:
-            yield Workers(run, pool)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = concurrent.futures.ProcessPoolExecutor(number, context, start_worker, (threads,))
+    try:
+        yield Workers(run, pool)
+    except BrokenProcessPool:
+        raise RunStopped(
+            f"one of {number} processes that trained side by side was ended from outside, as for "
+            "want of memory; what was saved is kept, and the same command goes on from there, with "
+            "--workers=1 in this process."
+        ) from None
+    finally:
+        # Those that still train, if this ends before its time: each left its last measurement.
+        for process in multiprocessing.active_children():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
 def num_workers(recipe: Recipe) -> int:
@@ -97,11 +113,18 @@ def num_workers(recipe: Recipe) -> int:
     return 1 if tf.config.list_physical_devices("GPU") else len(os.sched_getaffinity(0))
 
 
-def _begin(threads: int) -> None:
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    # Processes that share cores wait for each other where each hands small operations around.
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.get_logger().setLevel("ERROR")
+@contextlib.contextmanager
+def _workers_ignore_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal: this one ends the others, without their words."""
+    try:
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # Not in the main thread, where no handler is called anyway.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _train_in_worker(path: pathlib.Path, recipe: Recipe, tasks: Sequence[Task]) -> None:

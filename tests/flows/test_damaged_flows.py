@@ -1,0 +1,52 @@
+"""Tests that files of flows that were damaged are told of, and never load as other weights."""
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from tfp_distill import Flow, TabularGlowConfig, load_flow
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The file of a flow, and the flow."""
+    flow = Flow(TabularGlowConfig(2, num_steps=2, hidden_units=8, num_hidden_layers=1))
+    flow.adapt(np.random.RandomState(0).normal(size=(64, 2)))
+    path = tmp_path_factory.mktemp("flows") / "flow.keras"
+    flow.save(path)
+    return path, flow
+
+
+def test_no_flipped_bit_loads_other_weights(saved, tmp_path):
+    whole, flow = saved[0].read_bytes(), saved[1]
+    path, refused = tmp_path / "damaged.keras", 0
+    for bit in np.random.RandomState(1).choice(8 * len(whole), 200, replace=False):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            loaded = load_flow(path)
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error) and len(str(error).splitlines()) == 1
+            continue
+        assert loaded.config == flow.config
+        for weight, expected in zip(loaded.get_weights(), flow.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, expected)
+    assert refused > 190
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_files_that_were_cut_off_are_one_line(saved, share, tmp_path):
+    whole = saved[0].read_bytes()
+    (tmp_path / "cut.keras").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"^'.*cut\.keras' is damaged: .+\.$"):
+        load_flow(tmp_path / "cut.keras")
+
+
+def test_archives_of_something_else_are_one_line(tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(ValueError, match=r"`path` must hold a flow that `save` wrote, got '.+"):
+        load_flow(tmp_path / "other.keras")

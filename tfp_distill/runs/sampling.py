@@ -1,0 +1,111 @@
+"""Samples of a trained model in a file: rows in the units of the data, or pictures."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+import sys
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tfp_distill.data import FlowData
+from tfp_distill.evaluation import DataRange, mosaic, sample_quality, sampled_images
+from tfp_distill.files import check_writable, written_whole
+from tfp_distill.flows import Flow
+
+__all__ = ["sample_output", "write_image_samples", "write_row_samples"]
+
+_ROW_SUFFIXES = (".csv", ".npy", ".parquet")
+_IMAGE_SUFFIXES = (".npz", ".png")
+_TOLERATED_OUTSIDE = 0.01
+
+
+def sample_output(path: str | os.PathLike[str] | None, flow: Flow) -> pathlib.Path:
+    """Returns where samples of a flow go: `path`, or samples.csv or .npz by default.
+
+    Raises:
+      ValueError: if the suffix is none of those for the flow's data, or `path` is a directory.
+      OSError: if it cannot be written there.
+    """
+    images = flow.config.pixel_format is not None
+    output = pathlib.Path(("samples.npz" if images else "samples.csv") if path is None else path)
+    suffixes = _IMAGE_SUFFIXES if images else _ROW_SUFFIXES
+    if output.suffix not in suffixes:
+        kind = " for images" if images else ""
+        raise ValueError(f"`output` must end in one of {', '.join(suffixes)}{kind}, got {output}.")
+    if output.is_dir():
+        raise ValueError(f"`output` must be a file, got the directory {output}.")
+    check_writable(output.parent)
+    return output
+
+
+def write_row_samples(
+    output: pathlib.Path,
+    flow: Flow,
+    data: FlowData,
+    number: int,
+    *,
+    name: str,
+    temperature: float,
+    seed: int,
+) -> None:
+    """Writes samples of rows, and warns of those that are unlike the data.
+
+    Args:
+      output: the file, see `sample_output`.
+      flow: the flow.
+      data: what it was trained on, with the names of the columns.
+      number: number of samples.
+      name: what the warning calls the flow.
+      temperature: standard deviation of the latents.
+      seed: seed of the samples.
+    """
+    condition = data.test_condition  # Taken in turn.
+    if condition is not None:
+        condition = np.resize(condition, (number, condition.shape[1]))
+    samples = flow.sample(number, condition, temperature=temperature, seed=seed).numpy()
+    table = pd.DataFrame(samples, columns=list(data.feature_names))
+    with written_whole(output) as unfinished:
+        if output.suffix == ".npy":
+            np.save(unfinished, samples)
+        elif output.suffix == ".csv":
+            table.to_csv(unfinished, index=False)
+        else:
+            table.to_parquet(unfinished)
+    _warn(name, samples, data)
+
+
+def write_image_samples(
+    output: pathlib.Path, flow: Flow, number: int, *, temperature: float, seed: int
+) -> None:
+    """Writes samples of images, as `write_row_samples`."""
+    batches = sampled_images(flow, number, temperature=temperature, seed=seed)
+    images = np.concatenate(list(batches))
+    with written_whole(output) as unfinished:
+        if output.suffix == ".npz":
+            np.savez_compressed(unfinished, images=images)
+            return
+        columns = math.ceil(math.sqrt(len(images)))
+        grid = mosaic(images, math.ceil(len(images) / columns), columns)
+        unfinished.write_bytes(tf.io.encode_png(grid).numpy())
+
+
+def _warn(name: str, samples: np.ndarray, data: FlowData) -> None:
+    """Prints a line if samples are not finite, or more of them out of range than of the data."""
+    quality = sample_quality(samples, DataRange.of_rows(data.train), data.test)
+    texts = []
+    if quality.num_non_finite:
+        texts.append(f"{quality.num_non_finite:,} are not finite")
+    if quality.outside > quality.held_out_outside + _TOLERATED_OUTSIDE:
+        texts.append(
+            f"{quality.outside:.1%} are outside the range of the training data in some column "
+            f"(of the test data {quality.held_out_outside:.1%}), up to {quality.largest_z:.3g} "
+            "standard deviations from its mean"
+        )
+    if texts:
+        print(
+            f"warning: of {len(samples):,} samples of {name} {' and '.join(texts)}", file=sys.stderr
+        )
