@@ -90,6 +90,7 @@ def workers(run: RunDirectory) -> Iterator[Workers]:
         return
     threads = max(1, len(os.sched_getaffinity(0)) // number)
     context = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
     pool = concurrent.futures.ProcessPoolExecutor(number, context, start_worker, (threads,))
     try:
         yield Workers(run, pool)
@@ -102,7 +103,8 @@ def workers(run: RunDirectory) -> Iterator[Workers]:
     finally:
         # Those that still train, if this ends before its time: each left its last measurement.
         for process in multiprocessing.active_children():
-            process.terminate()
+            if process not in others:
+                process.terminate()
         pool.shutdown(cancel_futures=True)
 
 
