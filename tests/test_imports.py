@@ -10,8 +10,18 @@ import sys
 import pytest
 import source_tree
 
+_KINDS_OF_DATA = ("pixels", "columns")
 _MODELS = ("bijectors", "networks", "training", "flows")
-_BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", "pixels", "compiling")
+_BELOW_RUNS = (
+    *_MODELS,
+    "distillation",
+    "evaluation",
+    "export",
+    "data",
+    "pixels",
+    "columns",
+    "compiling",
+)
 _LIBRARY = (*_BELOW_RUNS, "runs")
 # What each layer may import besides itself.
 _BELOW = {
@@ -19,12 +29,13 @@ _BELOW = {
     "networks": (),
     "compiling": (),
     "training": ("bijectors", "networks", "compiling"),
-    "flows": ("bijectors", "networks", "training", "pixels", "compiling"),
+    "flows": ("bijectors", "networks", "training", *_KINDS_OF_DATA, "compiling"),
     "distillation": _MODELS,
-    "evaluation": (*_MODELS, "pixels", "compiling"),
-    "export": (*_MODELS, "pixels"),
-    "data": ("pixels",),
+    "evaluation": (*_MODELS, *_KINDS_OF_DATA, "compiling"),
+    "export": (*_MODELS, *_KINDS_OF_DATA),
+    "data": _KINDS_OF_DATA,
     "pixels": (),
+    "columns": ("pixels",),
     "runs": _BELOW_RUNS,
     "tfp_distill": _BELOW_RUNS,
     "trainers": ("tfp_distill", *_LIBRARY),

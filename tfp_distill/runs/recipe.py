@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import flags
 
+from tfp_distill.columns import Columns
 from tfp_distill.data import SPLITS
 from tfp_distill.distillation import (
     DistillationLoss,
@@ -68,6 +69,12 @@ class Recipe:
     columns: tuple[str, ...] = _field((), "Columns of a table of yours to use; all if empty.")
     drop_columns: tuple[str, ...] = _field((), "Columns of a table of yours to leave out.")
     drop_missing: bool = _field(False, "Whether to leave out a table's rows with missing values.")
+    column_kinds: tuple[str, ...] = _field(
+        ("auto",),
+        "What columns hold: auto, by the look of a table of yours (those of named data stay "
+        "continuous); continuous; or NAME:KIND or NAME:KIND:LOW:HIGH of some, after auto or alone, "
+        "KIND being continuous, integer or bounded.",
+    )
     split: str = _field("random", "How to split a table of yours: random or by_order, test last.")
     split_seed: int = _field(0, "Seed of random splits, whatever the seed of a training.")
     validation_data: str = _field("", "A table of yours to validate with; drawn if empty.")
@@ -321,13 +328,14 @@ class Recipe:
         *,
         condition_dims: int = 0,
         pixel_format: PixelFormat | None = None,
+        columns: Columns | None = None,
     ) -> FlowConfig:
         """Returns the architecture of the teacher for examples of a shape.
 
         Raises:
           ValueError: if the architecture does not fit examples of that shape.
         """
-        return self._config("teacher", event_shape, condition_dims, pixel_format)
+        return self._config("teacher", event_shape, condition_dims, pixel_format, columns)
 
     def student_config(
         self,
@@ -335,9 +343,10 @@ class Recipe:
         *,
         condition_dims: int = 0,
         pixel_format: PixelFormat | None = None,
+        columns: Columns | None = None,
     ) -> FlowConfig:
         """Returns the architecture of every student, as `teacher_config`."""
-        return self._config("student", event_shape, condition_dims, pixel_format)
+        return self._config("student", event_shape, condition_dims, pixel_format, columns)
 
     def coupling(self, role: str, *, images: bool) -> str:
         """Returns the coupling of "teacher" or "student"."""
@@ -407,6 +416,7 @@ class Recipe:
         event_shape: tuple[int, ...],
         condition_dims: int,
         pixel_format: PixelFormat | None,
+        columns: Columns | None,
     ) -> FlowConfig:
         architecture, depth, width, levels = (
             getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
@@ -435,6 +445,7 @@ class Recipe:
             or (5 if architecture == "glow" and coupling != "spline" else 2),
             condition_dims=condition_dims,
             seed=seed,
+            columns=columns,
             **splines,
         )
         if architecture == "glow":
@@ -454,6 +465,7 @@ class Recipe:
     def read(cls, path: pathlib.Path) -> Recipe:
         """Reads a recipe that `write` wrote."""
         values = json.loads(path.read_text(encoding="utf-8"))
+        values.setdefault("column_kinds", ["continuous"])  # Of a run before there were others.
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

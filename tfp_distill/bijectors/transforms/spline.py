@@ -104,9 +104,7 @@ class SplineTransform:
             shares = _softmax(_both(parameters[..., : 2 * bins, :], bins))  # [..., 2, K, C]
             count = tf.range(1, bins, dtype=value.dtype)[:, None]
             knots = rest * tf.cumsum(shares[..., int(by_height), :-1, :], axis=-2)
-            passed = tf.cast(
-                value[..., None, :] >= knots + (smallest * count - bound), value.dtype
-            )
+            passed = tf.cast(value[..., None, :] >= knots + (smallest * count - bound), value.dtype)
             ends = tf.ones_like(passed[..., :1, :])
             before = tf.concat([passed, tf.zeros_like(ends)], axis=-2)  # [k < i]
             here = tf.concat([ends, passed], axis=-2) - before  # [k = i]
