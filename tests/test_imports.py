@@ -11,7 +11,7 @@ import pytest
 import source_tree
 
 _MODELS = ("bijectors", "networks", "training", "flows")
-_GROUND = ("pixels", "compiling", "files")
+_GROUND = ("pixels", "columns", "compiling", "files")
 _BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", *_GROUND)
 _LIBRARY = (*_BELOW_RUNS, "runs")
 # What each layer may import besides itself.
@@ -25,8 +25,9 @@ _BELOW = {
     "distillation": _MODELS,
     "evaluation": (*_MODELS, *_GROUND),
     "export": (*_MODELS, *_GROUND),
-    "data": ("pixels", "files"),
+    "data": ("pixels", "columns", "files"),
     "pixels": (),
+    "columns": ("pixels",),
     "runs": _BELOW_RUNS,
     "tfp_distill": _BELOW_RUNS,
     "trainers": ("tfp_distill", *_LIBRARY),

@@ -52,6 +52,10 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
     and `bits_per_dim` that of the bytes. The noise is that of
     `flow.config.pixel_format.dequantize(x, seed=seed)`.
 
+    For a flow whose `config.columns` have integers, integers come out of `sample`, `to_data`,
+    `reconstruct` and `interpolate`, and what has bounds is within them; `to_latent` takes integers
+    k as k + 1/2, and `log_prob(x, seed)` draws their noise, as for pictures.
+
     The model is written beside `path` first and moved there when it is complete. A SavedModel that
     is already there is replaced.
 
@@ -105,6 +109,13 @@ class _DataFormat(NamedTuple):
 
 def _float_format(flow: Flow) -> _DataFormat:
     spec = tf.TensorSpec([None, *flow.event_shape], flow.compute_dtype)
+    if (columns := flow.config.columns) is not None:
+        inputs = {"seed": tf.TensorSpec([], tf.int32)} if columns.num_integers else {}
+
+        def dequantize(x, seed=0):
+            return columns.dequantize(x, seed=seed)
+
+        return _DataFormat(spec, inputs, columns.midpoints, dequantize, columns.quantize)
     return _DataFormat(spec, {}, tf.identity, tf.identity, tf.identity)
 
 

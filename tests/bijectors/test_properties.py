@@ -23,6 +23,7 @@ from tfp_distill.bijectors import (
     SplineTransform,
     Squeeze,
     Standardize,
+    StandardizeBounded,
     TracedChain,
     forward_and_fldj,
     inverse_and_ildj,
@@ -87,6 +88,12 @@ def _spline_maf(dims, **kwargs):
 def _standardize(dims, event_ndims=1):
     bijector = Standardize(dims, event_ndims=event_ndims)
     bijector.set_statistics(np.linspace(-3, 7, dims), np.linspace(0.1, 4, dims))
+    return bijector
+
+
+def _standardize_bounded():
+    bijector = StandardizeBounded([None, (-5.0, 6.0), (-4.0, 400.0), None])
+    bijector.set_statistics(np.linspace(-3, 7, 4), np.linspace(0.1, 4, 4))
     return bijector
 
 
@@ -170,6 +177,7 @@ CASES = {
     "iaf_conditional": Case(lambda: TracedChain([tfb.Invert(_maf(3, condition_dims=2))]), (3,), 2),
     "standardize": Case(lambda: _standardize(3), (3,)),
     "standardize_image": Case(lambda: _standardize(3, event_ndims=3), (2, 1, 3)),
+    "standardize_bounded": Case(_standardize_bounded, (4,)),
     "squeeze": Case(lambda: Squeeze(), (2, 4, 2), latent_shape=(1, 2, 8)),
     "squeeze_in_a_chain": Case(
         lambda: TracedChain(

@@ -50,7 +50,7 @@ def test_a_race_halves_finishes_distils_and_shows_few_rows(finished):
     assert sorted(n for name, n in plain.items() if name.endswith("/student")) == [2, 8, 8]
     assert all(n == 8 for name, n in plain.items() if name.endswith("/ilkd"))
     few_rows = {name.split("/")[1]: n for name, n in steps.items() if "_rows_200/" in name}
-    assert few_rows == {"student": 4, "mixture": 4} and steps["teacher"] == 8
+    assert few_rows == {"student": 8, "mixture": 8} and steps["teacher"] == 8
     (given_up,) = (name for name, n in steps.items() if n == 2)
     assert f"{given_up}: is given up after 2 steps" in output
 

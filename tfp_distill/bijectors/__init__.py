@@ -13,6 +13,7 @@ from tfp_distill.bijectors.masked_autoregressive import MaskedAutoregressive
 from tfp_distill.bijectors.multi_scale_chain import MultiScaleChain
 from tfp_distill.bijectors.squeeze import Squeeze
 from tfp_distill.bijectors.standardize import Standardize
+from tfp_distill.bijectors.standardize_bounded import StandardizeBounded
 from tfp_distill.bijectors.traced_chain import (
     Segment,
     Trace,
@@ -41,6 +42,7 @@ __all__ = [
     "SplineTransform",
     "Squeeze",
     "Standardize",
+    "StandardizeBounded",
     "Trace",
     "TracedChain",
     "forward_and_fldj",

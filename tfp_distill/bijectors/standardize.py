@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
@@ -24,14 +26,26 @@ class Standardize(KerasBijector):
       dims: number of dimensions D of a vector, or of channels C of an image.
       event_ndims: 1 for vectors, 3 for images.
       name: name of the bijector and of its layer.
+      fixed: initial values of what a subclass keeps besides, by name.
+      is_constant_jacobian: False for a subclass that does more.
     """
 
-    def __init__(self, dims: int, *, event_ndims: int = 1, name: str = "standardize") -> None:
-        self._weights = weights_layer(
-            name, trainable={}, fixed={"mean": np.zeros(dims), "scale": np.ones(dims)}
-        )
+    def __init__(
+        self,
+        dims: int,
+        *,
+        event_ndims: int = 1,
+        name: str = "standardize",
+        fixed: Mapping[str, np.ndarray] | None = None,
+        is_constant_jacobian: bool = True,
+    ) -> None:
+        own = {"mean": np.zeros(dims), "scale": np.ones(dims)}
+        self._weights = weights_layer(name, trainable={}, fixed={**own, **(fixed or {})})
         super().__init__(
-            [self._weights], event_ndims=event_ndims, name=name, is_constant_jacobian=True
+            [self._weights],
+            event_ndims=event_ndims,
+            name=name,
+            is_constant_jacobian=is_constant_jacobian,
         )
 
     @property

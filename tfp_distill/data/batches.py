@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_distill.columns import Columns
 from tfp_distill.data.training_rows import TrainingRows, finish, to_tensors, unpack
 from tfp_distill.pixels import PixelFormat
 
@@ -24,13 +25,15 @@ def training_batches(
     start_step: int = 0,
     pixel_format: PixelFormat | None = None,
     random_flip: bool = False,
+    columns: Columns | None = None,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of shuffled batches, a pure function of seed and step.
 
         steps_per_epoch = n // batch_size
         batch(step) = x[permutation(seed, step // steps_per_epoch)][part step % steps_per_epoch]
 
-    So are the noise and the flips of images, which are drawn anew for every step.
+    So are the noise and the flips of images, and the noise of integers, which are drawn anew for
+    every step.
 
     An epoch visits the rows in a new random order and leaves out the `n % batch_size` rows at its
     end, which are others in each epoch. The batch of a step does not depend on where the dataset
@@ -47,6 +50,7 @@ def training_batches(
       start_step: The step whose batch comes first.
       pixel_format: How images are dequantised; required for images.
       random_flip: Whether each image is mirrored, left to right, with probability 1/2.
+      columns: The kinds of the columns, as the flow's configuration has them; integers get noise.
 
     Returns:
       A dataset of `x`, or of `(x, condition)`, with a static batch size.
@@ -61,6 +65,7 @@ def training_batches(
         seed=seed,
         pixel_format=pixel_format,
         random_flip=random_flip,
+        columns=columns,
     )
     return rows.batches(start_step=start_step)
 
@@ -72,17 +77,19 @@ def evaluation_batches(
     condition: Any = None,
     pixel_format: PixelFormat | None = None,
     draw: int = 0,
+    columns: Columns | None = None,
 ) -> tf.data.Dataset:
     """Returns a dataset of the rows in their order, each once; the last batch may be smaller.
 
-    The noise of an image depends on its place and on `draw` alone.
+    The noise of an image, or of a row's integers, depends on its place and on `draw` alone.
 
     Args:
       x: The rows, `[n, ...]`, or images, uint8 `[n, h, w, C]`.
       batch_size: Rows a batch, but for the last one.
       condition: The conditions of the rows, `[n, C]`, if the flow is conditional.
       pixel_format: How images are dequantised; required for images.
-      draw: Which draw of the noise of images.
+      draw: Which draw of the noise.
+      columns: The kinds of the columns, as the flow's configuration has them; integers get noise.
 
     Returns:
       A finite dataset of `x`, or of `(x, condition)`.
@@ -90,14 +97,15 @@ def evaluation_batches(
     Raises:
       ValueError: If an argument breaks its rule.
     """
-    tensors = to_tensors(x, condition, pixel_format)
+    tensors = to_tensors(x, condition, pixel_format, columns)
+    noise = pixel_format or columns
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
 
     def batch(start: tf.Tensor) -> Any:
         rows, *rest = (t[start : start + batch_size] for t in tensors)
-        if pixel_format:
-            rows = pixel_format.dequantize(rows, seed=draw, first=start)
+        if noise:
+            rows = noise.dequantize(rows, seed=draw, first=start)
         return unpack((rows, *rest))
 
     return finish(tf.data.Dataset.range(0, tensors[0].shape[0], batch_size).map(batch))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfp_distill.data import benchmarks, files, images
+from tfp_distill.data.column_kinds import choose_columns
 from tfp_distill.data.flow_data import FlowData, Statistics
 from tfp_distill.data.look import look_at
 from tfp_distill.data.splits import check_fractions, first_rows
@@ -45,6 +46,7 @@ def load(
     validation_data: str | os.PathLike[str] | None = None,
     test_data: str | os.PathLike[str] | None = None,
     train_rows: int = 0,
+    column_kinds: Sequence[str] = ("auto",),
     num_bits: int | None = None,
     padding: int = 0,
     image_size: int | None = None,
@@ -97,6 +99,11 @@ def load(
       validation_data: A table of yours with the rows to validate with.
       test_data: A table of yours with the rows to test with.
       train_rows: Use only the first so many training rows; 0 for all.
+      column_kinds: What columns hold: `("auto",)`, `("continuous",)`, or `NAME:KIND` or
+        `NAME:KIND:LOW:HIGH` of some, as `("age:integer", "angle:bounded:0:360")`, after "auto" if
+        others are to be judged by their look. By their look, integers (up to 2^20, with bounds if
+        cut off at both ends) and what is cut off at both ends are told in tables of yours; named
+        sources stay continuous. The result is `data.columns`, see `Columns`.
       num_bits: Bits of a pixel's channel that are modelled, 1 to 8; by default those of the source.
       padding: Black pixels to add at each border of images: 2 makes 32x32 of 28x28.
       image_size: Images are cropped to a square at the centre and resized to so many pixels a side.
@@ -144,6 +151,11 @@ def load(
             parts = images.load_file(path, test_fraction=test_fraction, **drawn)
             name = path.stem
         parts = parts._replace(train=first_rows(parts.train, train_rows))
+        if not set(column_kinds) <= {"auto", "continuous"}:
+            raise ValueError(
+                "`column_kinds` must be auto where `source` holds images, got "
+                f"{', '.join(column_kinds)}."
+            )
         return _to_image_data(name, parts, pixel_format)
     for name, value, default in (
         ("num_bits", num_bits, None),
@@ -154,7 +166,8 @@ def load(
             raise ValueError(f"`{name}` must be {default} where `source` is no image, got {value}.")
     if is_table:
         name = path.name[: -len(files.table_suffix(path))]
-        return _to_flow_data(name, files.load_file(path, options), options, standardized=False)
+        data = _to_flow_data(name, files.load_file(path, options), options, standardized=False)
+        return _with_columns(data, column_kinds)
     if source == _EMBEDDED:
         parts = benchmarks.load_embedded()
     elif source in benchmarks.NAMES:
@@ -168,7 +181,15 @@ def load(
     parts = parts._replace(train=first_rows(parts.train, train_rows))
     parts = parts._replace(look=look_at(parts.names, parts.train, conditions=condition_columns))
     standardized = not source.startswith("bsds300")
-    return _to_flow_data(source, parts, options, standardized=standardized)
+    data = _to_flow_data(source, parts, options, standardized=standardized)
+    # Published sets are modelled as in the papers.
+    return _with_columns(data, [kind for kind in column_kinds if kind != "auto"])
+
+
+def _with_columns(data: FlowData, kinds: Sequence[str]) -> FlowData:
+    parts = (data.train, data.validation, data.test)
+    columns = choose_columns(kinds, data.feature_names, parts, data.look)
+    return data if columns is None else dataclasses.replace(data, columns=columns)
 
 
 def _expand(path: str | os.PathLike[str] | None) -> pathlib.Path | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tfp_distill.columns import Columns, DequantizedRows
 from tfp_distill.data.look import ColumnLook
 from tfp_distill.pixels import DequantizedImages, PixelFormat
 
@@ -70,6 +71,8 @@ class FlowData:
       condition_names: The names of the C columns.
       look: What each column of the training rows looks like; none for images.
       dropped_rows: Number of a file's rows that were left out because a value is missing.
+      columns: The kinds of the D columns; None where all are continuous, or for images. For
+        `TabularGlowConfig(dims, columns=data.columns)`.
     """
 
     name: str
@@ -86,6 +89,7 @@ class FlowData:
     condition_names: tuple[str, ...] = ()
     look: tuple[ColumnLook, ...] = ()
     dropped_rows: int = 0
+    columns: Columns | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -108,22 +112,26 @@ class FlowData:
         """Number C of columns of the conditions, 0 without them."""
         return len(self.condition_names)
 
-    def examples(self, part: str, *, draw: int = 0) -> np.ndarray | DequantizedImages:
-        """Returns a part as a flow takes it: rows as they are, or images dequantised.
+    def examples(
+        self, part: str, *, draw: int = 0
+    ) -> np.ndarray | DequantizedImages | DequantizedRows:
+        """Returns a part as a flow takes it: images and integers with noise, others as they are.
 
         Args:
           part: "train", "validation" or "test".
-          draw: Which draw of the noise of images.
+          draw: Which draw of the noise.
 
         Returns:
-          What has a length, a shape `[n, ...]` and float32 slices; images are dequantised slice
-          by slice.
+          What has a length, a shape `[n, ...]` and float32 slices; what has noise gets it slice by
+          slice.
         """
         if part not in _PARTS:
             raise ValueError(f"`part` must be one of {', '.join(_PARTS)}, got {part!r}.")
         values = getattr(self, part)
         if self.pixel_format is None:
-            return values
+            return (
+                values if self.columns is None else DequantizedRows(values, self.columns, draw=draw)
+            )
         return DequantizedImages(values, self.pixel_format, draw=draw)
 
     def condition(self, part: str) -> np.ndarray | None:

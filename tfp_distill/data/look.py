@@ -42,6 +42,7 @@ class ColumnLook:
       kind: What it is taken for: "constant", "two values", "integers", "atoms" (some values are
         common), "steps" (few values), "bounded" (cut off at both ends), "extreme values" or
         "continuous".
+      is_cut_off: Whether many values lie at both ends, beyond which there are none.
       is_condition: Whether it conditions the flow; its own density is not modelled then.
       note: What to mind, if anything.
       problem: Why no flow can model it, and what helps; empty if one can.
@@ -55,6 +56,7 @@ class ColumnLook:
     share: float
     resolution: float
     kind: str
+    is_cut_off: bool = False
     is_condition: bool = False
     note: str = ""
     problem: str = ""
@@ -162,6 +164,7 @@ def _look_at_column(name: str, column: np.ndarray, sample: np.ndarray) -> Column
         return dataclasses.replace(
             look, kind="merged", problem=_merged(look, mean, scale, num_left)
         )
+    look = dataclasses.replace(look, is_cut_off=_is_cut_off(look, sample))
     kind, note = _kind(look, sample, values, counts[place], bulk)
     return dataclasses.replace(look, kind=kind, note=note)
 
@@ -194,11 +197,13 @@ def _kind(
         return "steps", f"few values, {_ROWS_A_STEP} rows or more for each"
     if 0 < bulk < 1:
         return "extreme values", "99% of the rows within less than a deviation: a logarithm?"
+    return ("bounded", _bounded(look)) if look.is_cut_off else ("continuous", "")
+
+
+def _is_cut_off(look: ColumnLook, sample: np.ndarray) -> bool:
     width = _EDGE * (look.maximum - look.minimum)
     edges = (sample < look.minimum + width).mean(), (sample > look.maximum - width).mean()
-    if len(sample) >= 1 / _EDGE_SHARE and min(edges) >= _EDGE_SHARE:
-        return "bounded", _bounded(look)
-    return "continuous", ""
+    return len(sample) >= 1 / _EDGE_SHARE and min(edges) >= _EDGE_SHARE
 
 
 def _bounded(look: ColumnLook) -> str:

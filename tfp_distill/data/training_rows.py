@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_distill.columns import Columns
 from tfp_distill.pixels import PixelFormat, uniform_noise
 
 __all__ = ["TrainingRows", "finish", "to_tensors", "unpack"]
@@ -28,6 +29,7 @@ class TrainingRows:
       seed: Equal seeds give equal batches.
       pixel_format: How images are dequantised; required for images.
       random_flip: Whether each image is mirrored, left to right, with probability 1/2.
+      columns: The kinds of the columns of rows; integers get noise.
 
     Raises:
       ValueError: If an argument breaks its rule.
@@ -42,8 +44,9 @@ class TrainingRows:
         seed: int = 0,
         pixel_format: PixelFormat | None = None,
         random_flip: bool = False,
+        columns: Columns | None = None,
     ) -> None:
-        self._tensors = to_tensors(x, condition, pixel_format)
+        self._tensors = to_tensors(x, condition, pixel_format, columns)
         if random_flip and pixel_format is None:
             raise ValueError("`random_flip` must be False where `x` holds no images, got True.")
         if not 1 <= batch_size <= len(self):
@@ -52,7 +55,7 @@ class TrainingRows:
             )
         self._batch_size = batch_size
         self._seed = seed
-        self._pixel_format = pixel_format
+        self._noise = pixel_format or columns
         self._random_flip = random_flip
 
     def __len__(self) -> int:
@@ -110,7 +113,7 @@ class TrainingRows:
         return self._shuffled(batch, start_step)
 
     def ordered(self, draw: int = 0) -> tf.data.Dataset:
-        """Returns all rows in their order, images with the noise and the flips of a draw.
+        """Returns all rows in their order, with the noise and the flips of a draw.
 
         All batches have the same number of rows: the last one begins so early that it ends with the
         last row, and repeats rows of the one before where `batch_size` does not divide `n`. Noise
@@ -159,16 +162,18 @@ class TrainingRows:
         )
 
     def _draw(self, rows, flips, noise, first):
-        """Mirrors and dequantises images, whose first one has a place in the seed's sequences."""
+        """Mirrors images, and draws the noise of examples; the first is at a place in sequences."""
         if self._random_flip:
             index = tf.range(self._batch_size)[:, None]
             rows = _flip(rows, uniform_noise(index, seed=self._seed + flips, first=first))
-        if self._pixel_format:
-            rows = self._pixel_format.dequantize(rows, seed=self._seed + noise, first=first)
+        if self._noise:
+            rows = self._noise.dequantize(rows, seed=self._seed + noise, first=first)
         return rows
 
 
-def to_tensors(x: Any, condition: Any, pixel_format: PixelFormat | None) -> tuple[tf.Tensor, ...]:
+def to_tensors(
+    x: Any, condition: Any, pixel_format: PixelFormat | None, columns: Columns | None
+) -> tuple[tf.Tensor, ...]:
     """Returns the rows and, if there are any, the conditions, after checking them."""
     # An eager tensor that a dataset captures is not copied into its graph, which has a limit of
     # 2 GB; and input pipelines run on the CPU.
@@ -188,6 +193,11 @@ def to_tensors(x: Any, condition: Any, pixel_format: PixelFormat | None) -> tupl
         rule = "be given for uint8 images" if is_image else "be None where `x` holds no bytes"
         got = f"{pixel_format} for `x` of {tensors[0].dtype.name}"
         raise ValueError(f"`pixel_format` must {rule}, got {got}.")
+    if columns is not None and tensors[0].shape[1:] != (columns.dims,):
+        raise ValueError(
+            f"`columns` must be of the columns of `x`, of shape {tensors[0].shape}, got "
+            f"{columns.dims}."
+        )
     return tensors
 
 

@@ -393,6 +393,12 @@ def _check_pair(student: Flow, as_given: Any, teacher: Teacher) -> None:
             "`teacher` and `student` must take conditions of the same size, got "
             f"{dims[0]} and {dims[1]}."
         )
+    columns = [m.config.columns if isinstance(m, Flow) else None for m in (as_given, student)]
+    if columns[0] != columns[1]:
+        raise ValueError(
+            "`teacher` and `student` must take columns for the same kinds, with the same bounds, "
+            f"got {columns[0]} and {columns[1]}."
+        )
 
 
 def _check_losses(losses: tuple[Any, ...], student: Flow, teacher: Teacher) -> None:

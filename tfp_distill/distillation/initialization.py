@@ -70,7 +70,7 @@ def align_with_teacher(
     if len(x) < smallest:
         rule = "images" if is_image else "rows, twice the dimensions"
         raise ValueError(f"`x` must have at least {smallest} {rule}, got {len(x)}.")
-    teacher = as_teacher(teacher)
+    teacher, x = as_teacher(teacher), _with_noise(student, x)
     if is_image and not getattr(teacher, "level_ends", ()):
         raise ValueError(
             "`teacher` must be a Glow of images, as the student, got one without levels."
@@ -78,6 +78,10 @@ def align_with_teacher(
     matched = dict(align_steps(student, teacher))
     student.adapt(x, condition, **statistics)
     latents = teacher.trace(x, condition).latents
+    if not all(np.isfinite(h).all() for h in latents):
+        raise ValueError(
+            f"`teacher` must have finite latents of `x`, got some of {len(x):,} rows that are not."
+        )
     targets = {chain.bijectors[i].name: (i, latents[tap]) for i, tap in matched.items()}
 
     def initialize(step, h, condition):
@@ -151,7 +155,7 @@ def copy_matching_steps(
     Raises:
       ValueError: if no step fits.
     """
-    pairs = matching_steps(student, teacher)
+    pairs, x = matching_steps(student, teacher), _with_noise(student, x)
     student.adapt(x, condition, **statistics)
     chain, source = student.bijector, teacher.bijector
     copied = [*pairs, (0, 0)] if (1, 1) in pairs else pairs
@@ -169,6 +173,12 @@ def copy_matching_steps(
     inputs = (tf.cast(v, student.compute_dtype) for v in (x, condition) if v is not None)
     chain.initialize(*inputs, initialize=initialize)
     return pairs
+
+
+def _with_noise(flow: Flow, x: Any) -> Any:
+    """Returns data as the flow models them; its `adapt` draws the same noise."""
+    columns = flow.config.columns
+    return x if columns is None else columns.dequantize(np.asarray(x, flow.compute_dtype), seed=0)
 
 
 def _copy(layers: Sequence[keras.layers.Layer], others: Sequence[keras.layers.Layer]) -> None:

@@ -47,6 +47,8 @@ class Result:
         base; None where it was not measured.
       samples: the samples of a flow of rows beside its data; None where they were not compared.
       two_sample: how well a classifier tells samples from test rows; None where none was trained.
+      num_integers: number of columns whose integers got uniform noise: the likelihood is then a
+        lower bound of that of the integers.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Result:
     latent_round_trip_error: float | None = None
     samples: SampleQuality | None = None
     two_sample: TwoSampleTest | None = None
+    num_integers: int = 0
 
     @property
     def worst_round_trip_error(self) -> float:
@@ -101,7 +104,7 @@ def evaluate_flow(
       frechet: distances that were measured, by name.
       samples: how the flow's samples look beside its data, see `sample_quality`.
       two_sample: how well a classifier tells them from the data, see `two_sample_auc`.
-      draws: number of draws of the noise of uint8 images.
+      draws: number of draws of the noise of uint8 images, or of integers.
       batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
       speed_batch_size: number of rows of the timed batch.
 
@@ -135,6 +138,7 @@ def evaluate_flow(
         ),
         samples=samples,
         two_sample=two_sample,
+        num_integers=flow.config.columns.num_integers if flow.config.columns else 0,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.columns import DequantizedRows
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.pixels import DequantizedImages
@@ -74,11 +75,12 @@ def evaluate_likelihood(
     Args:
       flow: the flow.
       x: data `[n, ...]`, at least 2 rows, in the user's units; or images, uint8 `[n, h, w, C]`,
-        which get the noise of `flow.config.pixel_format`, equal in every evaluation. A
-        memory-mapped array is read batch by batch.
+        which get the noise of `flow.config.pixel_format`, as the integers of `flow.config.columns`
+        do, equal in every evaluation. A memory-mapped array is read batch by batch.
       condition: `[n, C]` for a conditional flow.
       batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
-      draws: how many draws of the noise of uint8 images are averaged, for each image.
+      draws: how many draws of the noise of uint8 images, or of integers, are averaged, for each
+        of them.
 
     Returns:
       The `Likelihood`, with the `values` of all rows.
@@ -90,8 +92,10 @@ def evaluate_likelihood(
     if len(x) < 2:
         raise ValueError(f"`x` must have at least 2 rows, got {len(x)}.")
     check_at_least(1, draws=draws)
-    if draws > 1 and not _are_bytes(x):
-        raise ValueError(f"`draws` must be 1 where `x` is no uint8 images, got {draws}.")
+    if draws > 1 and not (_are_bytes(x) or _has_integers(flow)):
+        raise ValueError(
+            f"`draws` must be 1 where `x` is no uint8 images and has no integers, got {draws}."
+        )
     sums = 0.0
     for draw in range(draws):
         parts = []
@@ -182,12 +186,18 @@ def _batches(
         raise ValueError(f"`condition` must have {len(x)} rows as `x`, got {len(condition)}.")
     if _are_bytes(x) and flow.config.pixel_format:
         x = DequantizedImages(x, flow.config.pixel_format, draw=draw)
+    if _has_integers(flow):
+        x = DequantizedRows(x, flow.config.columns, draw=draw)
     arrays = [x] if condition is None else [x, condition]
     batch_size = min(batch_size, len(x))
     for start in range(0, len(x), batch_size):
         rows = min(batch_size, len(x) - start)
         parts = [np.asarray(a[start : start + rows], flow.compute_dtype) for a in arrays]
         yield [tf.constant(_fill_up(part, batch_size)) for part in parts], rows
+
+
+def _has_integers(flow: Flow) -> bool:
+    return flow.config.columns is not None and flow.config.columns.num_integers > 0
 
 
 def _are_bytes(x: Any) -> bool:

@@ -46,6 +46,11 @@ _OUTSIDE = (
     "Outside is the share of samples beyond the range of the training data in any column; of the "
     "test data it is {}. "
 )
+_INTEGERS = (
+    "The likelihoods are of {} with uniform noise: lower bounds, on average, of the "
+    "log-probability of the integers, not to be compared with densities of models that take them "
+    "as they are."
+)
 _SKIPPED = "Skipped steps changed nothing because a loss or gradient was not finite."
 
 
@@ -58,7 +63,13 @@ def format_table(results: Sequence[Result]) -> str:
     if not results:
         return str(results_table(results))
     return "\n".join(
-        [str(results_table(results)), *_batch_sizes(results), _errors(results), _ONE_SEED]
+        [
+            str(results_table(results)),
+            *_batch_sizes(results),
+            *_integers(results),
+            _errors(results),
+            _ONE_SEED,
+        ]
     )
 
 
@@ -96,7 +107,7 @@ def _explanation(results: Sequence[Result]) -> str:
     text += " ".join([_errors(results), _ONE_SEED, _EXPLANATION])
     for shares in [r.samples.held_out_outside for r in results if r.samples][:1]:
         text += _OUTSIDE.format(_share(shares))
-    return " ".join([text + _SKIPPED, *_batch_sizes(results)])
+    return " ".join([text + _SKIPPED, *_integers(results), *_batch_sizes(results)])
 
 
 def _errors(results: Sequence[Result]) -> str:
@@ -112,6 +123,13 @@ def _batch_sizes(results: Sequence[Result]) -> list[str]:
     sizes = sorted({result.speed.batch_size for result in results})
     rows = " or ".join(f"{size:,}" for size in sizes)
     return [f"Times to latent and to data are medians for a batch of {rows} rows."] if sizes else []
+
+
+def _integers(results: Sequence[Result]) -> list[str]:
+    """Returns a sentence on integers that got noise; no sentence where there are none."""
+    number = max((result.num_integers for result in results), default=0)
+    columns = "1 column of integers" if number == 1 else f"{number} columns of integers"
+    return [_INTEGERS.format(columns)] if number else []
 
 
 def _are_images(results: Sequence[Result]) -> bool:

@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.bijectors import Standardize, TracedChain
+from tfp_distill.bijectors import Standardize, StandardizeBounded, TracedChain
+from tfp_distill.columns import Columns
 
 __all__ = ["ColumnStatistics", "adapt_bijector", "statistics_of"]
 
 _MOST_ROWS = 50_000
+_NOISE_SEED = 0
 _MOST_VALUES_OF_IMAGES = 2_000_000
 
 
@@ -43,6 +45,7 @@ def adapt_bijector(
     *,
     statistics: ColumnStatistics | None,
     condition_statistics: ColumnStatistics | None,
+    columns: Columns | None = None,
 ) -> None:
     """Standardises the data, and initialises every bijector from them as they arrive there.
 
@@ -53,17 +56,22 @@ def adapt_bijector(
       condition: `[n, C]`, or None.
       statistics: of the data; by default those of `x`, but of images those that they have.
       condition_statistics: of the conditions; by default those of `condition`.
+      columns: the kinds of the columns of `x`; None where all are continuous.
 
     Raises:
-      ValueError: if `x` or `condition` are empty or not finite, or what becomes of them is not.
+      ValueError: if `x` or `condition` are empty or not finite, or what becomes of them is not, or
+        `x` is out of its bounds.
     """
     for name, value in (("x", x), ("condition", condition)):
         if value is not None:
             _check_values(name, value)
+    if columns is not None:
+        _check_bounds(columns, x)
+        x = columns.dequantize(x, seed=_NOISE_SEED).numpy()
     before = [weight.numpy() for weight in weights]
     try:
         if statistics is not None or x.ndim == 2:
-            _standardize(bijector.bijectors[0], statistics, x)
+            _standardize(bijector.bijectors[0], statistics, x, columns)
         if condition is not None:
             _standardize(bijector.condition_bijector, condition_statistics, condition)
         limit = _MOST_ROWS if x.ndim == 2 else max(2, _MOST_VALUES_OF_IMAGES // x[0].size)
@@ -78,12 +86,33 @@ def adapt_bijector(
 
 
 def _standardize(
-    bijector: Standardize, statistics: ColumnStatistics | None, rows: np.ndarray
+    bijector: Standardize,
+    statistics: ColumnStatistics | None,
+    rows: np.ndarray,
+    columns: Columns | None = None,
 ) -> None:
-    if statistics is None:
-        bijector.set_statistics(*statistics_of(rows))
-    else:
-        bijector.set_statistics(statistics.mean, statistics.scale)
+    mean, scale = statistics_of(rows) if statistics is None else (statistics.mean, statistics.scale)
+    if columns is None:
+        bijector.set_statistics(mean, scale)
+        return
+    # What was measured knows of no noise and no bounds.
+    modelled = rows
+    if isinstance(bijector, StandardizeBounded):
+        bijector.set_units(scale)
+        modelled = bijector.unbounded(rows).numpy()
+    is_plain = np.array([kind == "continuous" for kind in columns.kinds])
+    own = statistics_of(modelled)
+    pairs = zip((mean, scale), own, strict=True)
+    bijector.set_statistics(*(np.where(is_plain, *pair) for pair in pairs))
+
+
+def _check_bounds(columns: Columns, x: np.ndarray) -> None:
+    outside = columns.outside(x)
+    if outside.any():
+        found = ", ".join(
+            f"{outside[i]:,} of column {i} ({columns.describe(i)})" for i in outside.nonzero()[0]
+        )
+        raise ValueError(f"`x` must be within the bounds of its columns, got values out: {found}.")
 
 
 def _check_values(name: str, value: np.ndarray) -> None:

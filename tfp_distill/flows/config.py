@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import Standardize, TracedChain
+from tfp_distill.bijectors import Standardize, StandardizeBounded, TracedChain
+from tfp_distill.columns import Columns
 from tfp_distill.pixels import PixelFormat
 
 __all__ = ["FlowConfig", "check_at_least", "check_integer", "weight_seed"]
@@ -42,6 +43,11 @@ class FlowConfig(abc.ABC):
         return None
 
     @property
+    def columns(self) -> Columns | None:
+        """The kinds of the columns of a flow of rows; None where all are continuous."""
+        return None
+
+    @property
     def suits_xla(self) -> bool:
         """Whether XLA makes passes faster on CPUs, see `tfp_distill.compiling.xla_pays`."""
         return True
@@ -57,7 +63,19 @@ class FlowConfig(abc.ABC):
         condition = None
         if self.condition_dims:
             condition = Standardize(self.condition_dims, name="standardize_condition")
-        return TracedChain([Standardize(dims), *steps], condition_bijector=condition, name=name)
+        has_bounds = self.columns is not None and any(self.columns.bounds)
+        first = StandardizeBounded(self.columns.intervals) if has_bounds else Standardize(dims)
+        return TracedChain([first, *steps], condition_bijector=condition, name=name)
+
+    def _check_columns(self, dims: int) -> None:
+        """Checks `columns`, which a saved file has as a mapping."""
+        columns = self.columns
+        if isinstance(columns, Mapping):
+            columns = Columns(**columns)
+            object.__setattr__(self, "columns", columns)
+        if columns is not None and not (isinstance(columns, Columns) and columns.dims == dims):
+            got = columns.dims if isinstance(columns, Columns) else type(columns).__name__
+            raise ValueError(f"`columns` must be the Columns of {dims} columns, got {got}.")
 
     def get_config(self) -> dict[str, Any]:
         """Returns the fields, for Keras serialisation."""

@@ -140,7 +140,8 @@ class Flow(FlowInParts):
         initialised from the data's end on, from up to 50,000 rows, evenly taken. Images, numbers in
         [0, 1), keep the mean 0.5 and scale 1 of `GlowConfig`, and of them fewer initialise. Nothing
         else does it but the first batches of `fit`, where it was not done: no first call, no
-        sampling, no loading.
+        sampling, no loading. Integers get noise, and columns with bounds are standardised as the
+        flow models them (see `Columns`).
 
         Args:
           x: data `[n, ...]`, all there are or a sample.
@@ -160,6 +161,7 @@ class Flow(FlowInParts):
             *values,
             statistics=statistics,
             condition_statistics=condition_statistics,
+            columns=self.config.columns,
         )
         self._adapted.assign(1)
 
@@ -228,12 +230,14 @@ class Flow(FlowInParts):
             which `tf.random.set_seed` determines.
 
         Returns:
-          `[n, ...]`, in the user's units.
+          `[n, ...]`, in the user's units; integers where `config.columns` has some, and within the
+          bounds that it has.
 
         Raises:
           ValueError: if an argument breaks a rule.
         """
-        return self.to_data(*self._drawn(n, condition, temperature, seed))
+        x = self.to_data(*self._drawn(n, condition, temperature, seed))
+        return x if self.config.columns is None else self.config.columns.quantize(x)
 
     def sample_and_log_prob(
         self,
@@ -243,7 +247,10 @@ class Flow(FlowInParts):
         temperature: float = 1.0,
         seed: int | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draws samples as `sample`, and their log p(x) `[n]` under the model, in one pass."""
+        """Draws samples as `sample`, and their log p(x) `[n]` under the model, in one pass.
+
+        Integers are not rounded down here: the density is that of the numbers with noise.
+        """
         z, condition = self._drawn(n, condition, temperature, seed)
         x, fldj = self.to_data_and_fldj(z, condition)
         return x, standard_normal_log_prob(z) - fldj

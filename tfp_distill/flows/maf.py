@@ -14,6 +14,7 @@ from tfp_distill.bijectors import (
     ScalarTransform,
     TracedChain,
 )
+from tfp_distill.columns import Columns
 from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import MADE
@@ -53,6 +54,7 @@ class MAFConfig(FlowConfig):
       inverse_autoregressive: whether to build an IAF.
       condition_dims: size of the condition, 0 for none.
       seed: seed of the initial weights, any integer.
+      columns: kinds of the D columns; None for continuous ones.
     """
 
     dims: int
@@ -68,6 +70,7 @@ class MAFConfig(FlowConfig):
     inverse_autoregressive: bool = False
     condition_dims: int = 0
     seed: int = 0
+    columns: Columns | None = None
 
     def __post_init__(self) -> None:
         check_at_least(2, dims=self.dims)
@@ -79,6 +82,7 @@ class MAFConfig(FlowConfig):
         )
         check_at_least(0, condition_dims=self.condition_dims)
         check_integer(seed=self.seed)
+        self._check_columns(self.dims)
         if self.transform not in ("affine", "spline"):
             raise ValueError(f'`transform` must be "affine" or "spline", got {self.transform!r}.')
         self._transform()

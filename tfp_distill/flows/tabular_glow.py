@@ -13,6 +13,7 @@ from tfp_distill.bijectors import (
     ScalarTransform,
     TracedChain,
 )
+from tfp_distill.columns import Columns
 from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import dense_conditioner
@@ -45,6 +46,7 @@ class TabularGlowConfig(FlowConfig):
       tail_bound: where the tails of a spline begin, in units of the standardised data.
       condition_dims: size of the condition, 0 for none.
       seed: seed of the initial weights, any integer.
+      columns: kinds of the D columns; None for continuous ones.
     """
 
     dims: int
@@ -58,6 +60,7 @@ class TabularGlowConfig(FlowConfig):
     tail_bound: float = 4.0
     condition_dims: int = 0
     seed: int = 0
+    columns: Columns | None = None
 
     def __post_init__(self) -> None:
         check_at_least(2, dims=self.dims)
@@ -69,6 +72,7 @@ class TabularGlowConfig(FlowConfig):
         )
         check_at_least(0, condition_dims=self.condition_dims)
         check_integer(seed=self.seed)
+        self._check_columns(self.dims)
         self._transform()
 
     @property

@@ -12,16 +12,33 @@ _NOTE = (
     "values, over the standard deviation) are those of at most 100,000 training rows. Where single "
     "values are common, a likelihood has no bound: compare it among models of these data only."
 )
+_KINDS = (
+    " Integers get uniform noise in training and evaluation and are rounded down in samples, so "
+    "that likelihoods have a bound; no sample leaves the bounds of a column that has some. "
+    "`column_kinds` says otherwise."
+)
 
 
 def columns_table(data: FlowData) -> Table:
     """Returns a row for each column of data that are a table."""
     header = ("column", "looks like", "is", "from", "to", "distinct", "commonest", "resolution")
-    return Table(header, [_cells(column) for column in data.look], note=_NOTE, text_columns=3)
+    rows = [_cells(column, _use(data, column)) for column in data.look]
+    note = _NOTE
+    if data.columns is not None:
+        note += _KINDS
+    return Table(header, rows, note=note, text_columns=3)
 
 
-def _cells(column: ColumnLook) -> tuple[str, ...]:
-    use = "a condition" if column.is_condition else "modelled"
+def _use(data: FlowData, column: ColumnLook) -> str:
+    if column.is_condition:
+        return "a condition"
+    if data.columns is None:
+        return "modelled"
+    kind = data.columns.describe(data.feature_names.index(column.name))
+    return "modelled" if kind == "continuous" else f"modelled, {kind}"
+
+
+def _cells(column: ColumnLook, use: str) -> tuple[str, ...]:
     return (
         column.name,
         f"{column.kind}: {column.note}" if column.note else column.kind,

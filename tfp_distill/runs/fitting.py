@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.columns import DequantizedRows
 from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
 from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.evaluation import evaluation_batch_size
@@ -191,6 +192,7 @@ def training_rows(
         seed=seed,
         pixel_format=data.pixel_format,
         random_flip=random_flip,
+        columns=data.columns,
     )
 
 
@@ -220,6 +222,8 @@ def first_rows(data: FlowData, part: str, number: int) -> tuple[np.ndarray, np.n
         rows, condition = rows[places], None if condition is None else condition[places]
     if data.pixel_format:
         rows = DequantizedImages(rows, data.pixel_format)[:]
+    elif data.columns is not None:
+        rows = DequantizedRows(rows, data.columns)[:]
     return rows, condition
 
 

@@ -168,8 +168,6 @@ def _few_rows_tasks(run: RunDirectory, chosen: Entry) -> list[Task]:
         train_rows=rows,
         batch_size=min(run.recipe.batch_size, max(1, rows // 4)),
         students=("student", _METHOD_OF_FEW_ROWS),
-        # What few rows have to say is soon learned.
-        student_training_steps=math.ceil(run.recipe.student_training_steps / 2),
     )
     folder = few_rows_folder(chosen.candidate, rows)
     return [Task(folder, recipe, method) for method in recipe.students]

@@ -15,6 +15,7 @@ from tfp_distill.runs.partition_names import END_TO_END, PartitionName
 
 # A script knows its flags before TensorFlow is there: what needs it is imported where it is used.
 if TYPE_CHECKING:
+    from tfp_distill.columns import Columns
     from tfp_distill.distillation import DistillationLoss
     from tfp_distill.flows import FlowConfig
     from tfp_distill.pixels import PixelFormat
@@ -64,6 +65,12 @@ class Recipe:
     columns: tuple[str, ...] = _field((), "Columns of a table of yours to use; all if empty.")
     drop_columns: tuple[str, ...] = _field((), "Columns of a table of yours to leave out.")
     drop_missing: bool = _field(False, "Whether to leave out a table's rows with missing values.")
+    column_kinds: tuple[str, ...] = _field(
+        ("auto",),
+        "What columns hold: auto, by the look of a table of yours (those of named data stay "
+        "continuous); continuous; or NAME:KIND or NAME:KIND:LOW:HIGH of some, after auto or alone, "
+        "KIND being continuous, integer or bounded.",
+    )
     split: str = _field("random", "How to split a table of yours: random or by_order, test last.")
     split_seed: int = _field(0, "Seed of random splits, whatever the seed of a training.")
     validation_data: str = _field("", "A table of yours to validate with; drawn if empty.")
@@ -332,13 +339,14 @@ class Recipe:
         *,
         condition_dims: int = 0,
         pixel_format: PixelFormat | None = None,
+        columns: Columns | None = None,
     ) -> FlowConfig:
         """Returns the architecture of the teacher for examples of a shape.
 
         Raises:
           ValueError: if the architecture does not fit examples of that shape.
         """
-        return self._config("teacher", event_shape, condition_dims, pixel_format)
+        return self._config("teacher", event_shape, condition_dims, pixel_format, columns)
 
     def student_config(
         self,
@@ -346,9 +354,10 @@ class Recipe:
         *,
         condition_dims: int = 0,
         pixel_format: PixelFormat | None = None,
+        columns: Columns | None = None,
     ) -> FlowConfig:
         """Returns the architecture of every student, as `teacher_config`."""
-        return self._config("student", event_shape, condition_dims, pixel_format)
+        return self._config("student", event_shape, condition_dims, pixel_format, columns)
 
     def coupling(self, role: str, *, images: bool) -> str:
         """Returns the coupling of "teacher" or "student"."""
@@ -430,6 +439,7 @@ class Recipe:
         event_shape: tuple[int, ...],
         condition_dims: int,
         pixel_format: PixelFormat | None,
+        columns: Columns | None,
     ) -> FlowConfig:
         from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
 
@@ -460,6 +470,7 @@ class Recipe:
             or (5 if architecture == "glow" and coupling != "spline" else 2),
             condition_dims=condition_dims,
             seed=seed,
+            columns=columns,
             **splines,
         )
         if architecture == "glow":
@@ -483,6 +494,7 @@ class Recipe:
           DamagedFileError: if the file holds anything else.
         """
         values = read_json(path)
+        values.setdefault("column_kinds", ["continuous"])  # Of a run before there were others.
         try:
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         except (TypeError, ValueError) as error:

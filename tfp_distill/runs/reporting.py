@@ -92,7 +92,7 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
                 training_steps=record.steps,
                 training_seconds=record.seconds,
                 skipped_steps=record.skipped_steps,
-                draws=recipe.evaluation_draws if data.pixel_format else 1,
+                draws=recipe.evaluation_draws if _has_noise(data) else 1,
                 speed_batch_size=_SPEED_BATCH_OF_IMAGES if data.pixel_format else 1000,
             )
         )
@@ -190,6 +190,13 @@ def _settings(run: RunDirectory, command: str) -> dict[str, str]:
         settings[role] = ", ".join(f"{name}={value}" for name, value in values)
     settings["recipe"] = ", ".join(f"{name}={value}" for name, value in vars(recipe).items())
     return settings
+
+
+def _has_noise(data: FlowData) -> bool:
+    """Returns whether the data are integers, of which likelihoods are those with noise."""
+    return data.pixel_format is not None or (
+        data.columns is not None and data.columns.num_integers > 0
+    )
 
 
 def _describe(data: FlowData) -> str:

@@ -51,7 +51,7 @@ class RunDirectory:
         recipe = self.recipe
         if self.parent and self.parent.recipe.train_rows == recipe.train_rows:
             return self.parent.data
-        data = self._load_data()
+        data = self._with_kinds_of_teacher(self._load_data())
         if recipe.batch_size > len(data.train):
             raise ValueError(
                 f"`batch_size` must be at most the {len(data.train):,} training rows, "
@@ -82,10 +82,21 @@ class RunDirectory:
             validation_data=recipe.validation_data or None,
             test_data=recipe.test_data or None,
             train_rows=recipe.train_rows,
+            column_kinds=recipe.column_kinds,
             num_bits=recipe.num_bits or None,
             padding=recipe.padding,
             image_size=recipe.image_size or None,
         )
+
+    def _with_kinds_of_teacher(self, data: FlowData) -> FlowData:
+        """Gives columns the kinds that they have for a teacher that was there before."""
+        if self.parent:
+            return dataclasses.replace(data, columns=self.parent.data.columns)
+        if not self.recipe.teacher_path or self.recipe.column_kinds != ("auto",):
+            return data
+        teacher = self.model_directory("teacher") / "flow.keras"
+        config = load_flow(teacher if teacher.is_file() else self.recipe.teacher_path).config
+        return dataclasses.replace(data, columns=config.columns)
 
     def warnings(self) -> tuple[str, ...]:
         """Returns what to mind about the data and the teacher, a sentence or two each.
@@ -94,11 +105,14 @@ class RunDirectory:
           ValueError: if the data do not exist or have changed.
         """
         data, found = self.data, []
-        discrete = [column.name for column in data.look if column.is_discrete]
+        kinds = data.columns.kinds if data.columns else ()
+        told = {n for n, kind in zip(data.feature_names, kinds, strict=False) if kind == "integer"}
+        discrete = [c.name for c in data.look if c.is_discrete and c.name not in told]
         if discrete:
             found.append(
                 f"{', '.join(discrete)}: single values are common, so likelihoods have no bound. "
-                "Compare them among models of these data only."
+                "Compare them among models of these data only; `condition_columns` or "
+                "`drop_columns` leave such columns out of the likelihood."
             )
         here = self.model_directory("teacher") / "flow.keras"
         taken = here if "teacher" in self.trained() else self.recipe.teacher_path
@@ -175,6 +189,7 @@ class RunDirectory:
             "event_shape": data.event_shape,
             "condition_dims": data.condition_dims,
             "pixel_format": data.pixel_format,
+            "columns": data.columns,
         }
         for name, value in expected.items():
             if getattr(config, name) != value:
@@ -231,7 +246,10 @@ class RunDirectory:
         data, recipe = self.data, self.recipe
         make = recipe.teacher_config if role == "teacher" else recipe.student_config
         return make(
-            data.event_shape, condition_dims=data.condition_dims, pixel_format=data.pixel_format
+            data.event_shape,
+            condition_dims=data.condition_dims,
+            pixel_format=data.pixel_format,
+            columns=data.columns,
         )
 
     def load_flow(self, name: str) -> Flow:
