@@ -2,15 +2,21 @@
 
 import io
 import sys
+import warnings
 
 import matplotlib.image
 import numpy as np
 import pytest
 
 from tfp_distill.evaluation import LearningCurve, learning_curves, marginals, pairwise
+from tfp_distill.evaluation.curves import Curve, draw_curves
 from tfp_distill.evaluation.style import label_at_right, model_colours, new_figure
 
 NAMES = ["teacher", "student", "lkd", "ilkd", "skd"]
+LONG_NAMES = [
+    "teacher",
+    *(f"spline_{a}/{b}" for a in ("4x24", "4x24_rows_2000") for b in ("student", "mixture")),
+]
 
 
 def rows(dims, seed=0):
@@ -166,3 +172,22 @@ def test_pyplot_is_not_involved():
     assert (
         "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
     )
+
+
+def test_long_names_and_values_beyond_the_axis_leave_room_for_the_axes():
+    steps = np.arange(12.0)
+    curves = {
+        name: Curve(steps, steps, np.exp(-steps) + height)
+        for name, height in zip(LONG_NAMES, (0.0, 0.1, 0.2, 0.3, 5.0), strict=True)
+    }
+    samples = {name: np.random.default_rng(0).normal(size=(100, 3)) for name in LONG_NAMES}
+    figures = (
+        draw_curves(curves, count="step", figure="nll"),
+        marginals(samples["teacher"], samples),
+        pairwise(samples["teacher"], samples),
+    )
+    for figure in figures:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # That the layout was given up, for instance.
+            figure.savefig(io.BytesIO())
+        assert all(axes.get_position().width > 0.1 for axes in figure.axes)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from tfp_distill.evaluation.flow_result import Result
 from tfp_distill.evaluation.style import FAINT, label_at_right, model_colours, new_figure, tidy
@@ -68,6 +69,7 @@ def _draw(
         ls="--",
     )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.xaxis.set_minor_formatter("")
     tidy(axes)

@@ -24,6 +24,7 @@ __all__ = ["marginals", "pairwise"]
 _RANGE = (0.2, 99.8)  # percentiles of the data that the axes cover
 _QUANTILES = np.linspace(0.5, 99.5, 100)
 _ROWS_TO_CHOOSE = 20_000
+_CHARACTERS, _HANDLE = 150, 9  # Of a line of the legend, and what a handle takes of them.
 
 
 def marginals(
@@ -80,8 +81,14 @@ def marginals(
     for row in range(down):
         panels[row * across].set_ylabel("density (log)")
     handles, labels = panels[0].get_legend_handles_labels()
+    columns_of_legend = max(1, _CHARACTERS // (_HANDLE + max(map(len, labels))))
     figure.legend(
-        handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=10
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=min(len(labels), columns_of_legend),
+        frameon=False,
+        fontsize=10,
     )
     text = "beyond the dotted lines: all that lies farther out"
     if len(columns) < data.shape[1]:
@@ -142,7 +149,8 @@ def pairwise(
             axes.set_xlabel(names[first])
         row[0].set_ylabel(names[second])
     for axes, name in zip(panels[0], sources, strict=True):
-        axes.set_title(name, color=colours[name], fontsize=11)
+        # A name of two parts may be wider than its column.
+        axes.set_title(name.replace("/", "/\n"), color=colours[name], fontsize=11)
     return figure
 
 

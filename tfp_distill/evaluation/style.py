@@ -85,9 +85,10 @@ def label_at_right(
         limit = 1.0 - rank * gap
         heights[i] = min(heights[i], limit) if overshoot else heights[i]
     for i, label in enumerate(labels):
+        x, y = points[i]
         axes.annotate(
             label,
-            xy=points[i],
+            xy=(x, min(max(y, low), high)),  # A line from outside would shrink the axes.
             xytext=(1.03, heights[i]),
             textcoords="axes fraction",
             color=colours[i],
