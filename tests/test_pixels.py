@@ -156,7 +156,10 @@ def test_draws_are_averaged_for_each_image():
     expected = np.std(np.mean(each, axis=0), ddof=1) / 50**0.5
     assert found.standard_error == pytest.approx(expected, rel=1e-4)
     assert evaluate_likelihood(flow, images) == evaluate_likelihood(flow, images)
-    with pytest.raises(ValueError, match="`draws` must be 1 where `x` is no uint8 images and has no integers, got 2"):
+    with pytest.raises(
+        ValueError,
+        match="`draws` must be 1 where `x` is no uint8 images and has no integers, got 2",
+    ):
         evaluate_likelihood(flow, each[0], draws=2)
 
 

@@ -1,14 +1,18 @@
 """Tests of the samples and exports of images; those of rows are in test_jobs.py."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from absl import app
 from jobs import run
 
-from tfp_distill import Flow, GlowConfig, TabularGlowConfig
+from tfp_distill import Flow, GlowConfig, MAFConfig, TabularGlowConfig
+from tfp_distill.columns import Columns
+from tfp_distill.data import load
 from tfp_distill.evaluation import sampled_images
 from tfp_distill.runs.recipe import Recipe
+from tfp_distill.runs.sampling import write_row_samples
 from trainers import export, sample
 
 pytestmark = pytest.mark.slow
@@ -81,7 +85,6 @@ def test_the_default_file_depends_on_the_data(image_run, tmp_path, monkeypatch):
     [
         (["--output=a.csv"], "`output` must end in one of .npz, .png for images, got a.csv"),
         (["--output="], "`output` must end in one of .npz, .png for images, got "),
-        (["--sample_seed=-1"], "`seed` must be an integer of at least 0, got -1"),
     ],
 )
 def test_what_does_not_fit_images_is_refused(image_run, tmp_path, monkeypatch, arguments, message):
@@ -158,3 +161,26 @@ def test_rows_are_no_pictures(row_run):
     model = tf.saved_model.load(str(run_dir / "saved_model"))
     exported = model.signatures["log_prob"](x=x)["log_prob"]
     np.testing.assert_allclose(exported, flow.log_prob(x), rtol=1e-5)
+
+
+def test_rows_are_written_with_their_conditions_and_integers_as_integers(tmp_path):
+    random = np.random.RandomState(0)
+    table = pd.DataFrame(random.normal(size=(200, 3)), columns=["level", "number", "group"])
+    table["number"] = random.poisson(30, size=200)
+    table["group"] = np.arange(200) % 7 + 0.5
+    table.to_csv(tmp_path / "table.csv", index=False)
+    data = load(tmp_path / "table.csv", condition_columns=["group"])
+    assert data.columns == Columns(("continuous", "integer"))
+    flow = Flow(MAFConfig(2, num_steps=1, hidden_units=4, condition_dims=1, columns=data.columns))
+    flow.adapt(data.train, data.train_condition)
+    for name in ("samples.csv", "samples.parquet", "samples.npy"):
+        options = dict(name="flow", temperature=1.0, seed=3)
+        write_row_samples(tmp_path / name, flow, data, 50, **options)
+    samples = pd.read_csv(tmp_path / "samples.csv")
+    assert list(samples) == ["level", "number", "group"]
+    assert samples["number"].dtype == np.int64 and samples["number"].nunique() > 3
+    np.testing.assert_allclose(samples["group"], np.resize(data.test_condition[:, 0], 50))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "samples.parquet"), samples, check_dtype=False
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "samples.npy"), samples, rtol=1e-5)

@@ -54,6 +54,9 @@ def write_row_samples(
 ) -> None:
     """Writes samples of rows, and warns of those that are unlike the data.
 
+    Columns of integers are written as such; behind the columns of the samples are those of the
+    conditions, where the flow has some.
+
     Args:
       output: the file, see `sample_output`.
       flow: the flow.
@@ -67,15 +70,28 @@ def write_row_samples(
     if condition is not None:
         condition = np.resize(condition, (number, condition.shape[1]))
     samples = flow.sample(number, condition, temperature=temperature, seed=seed).numpy()
-    table = pd.DataFrame(samples, columns=list(data.feature_names))
+    table = _table(samples, condition, flow, data)
     with written_whole(output) as unfinished:
         if output.suffix == ".npy":
-            np.save(unfinished, samples)
+            np.save(unfinished, table.to_numpy(samples.dtype))
         elif output.suffix == ".csv":
             table.to_csv(unfinished, index=False)
         else:
             table.to_parquet(unfinished)
     _warn(name, samples, data)
+
+
+def _table(
+    samples: np.ndarray, condition: np.ndarray | None, flow: Flow, data: FlowData
+) -> pd.DataFrame:
+    table = pd.DataFrame(samples, columns=list(data.feature_names))
+    kinds = flow.config.columns
+    for name, is_integer in zip(table, () if kinds is None else kinds.is_integer, strict=False):
+        if is_integer and np.isfinite(table[name]).all():
+            table[name] = table[name].astype(np.int64)
+    if condition is not None:
+        table = table.assign(**dict(zip(data.condition_names, condition.T, strict=True)))
+    return table
 
 
 def write_image_samples(
