@@ -265,13 +265,14 @@ def test_evaluation_shows_the_whole_flow_and_every_part_in_every_phase():
     assert set(shown[0]) == names | {f"part_{k}_{name}" for k in range(3) for name in names}
 
 
-@pytest.mark.parametrize("kind", ["glow", "images"])
-def test_two_replicas_take_the_steps_of_one_device(kind, two_replicas):
+def test_two_replicas_take_the_steps_of_one_device(two_replicas):
+    kind = "images"
+
     def make(strategy):
         def optimizer():
             return keras.optimizers.SGD(0.05, momentum=0.9, global_clipnorm=0.5)
 
-        return _compiled(kind, optimizer, strategy, jit_compile=kind == "glow")
+        return _compiled(kind, optimizer, strategy, jit_compile=False)
 
     def fit(flow):
         schedule = PartSchedule("sequential", 1, end_to_end_epochs=1, fresh_optimizers=True)
