@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tfp_distill.flows import FlowConfig
 
 # For strategies with two replicas; it has to happen before TensorFlow uses its devices.
 tf.config.set_logical_device_configuration(
@@ -16,6 +19,17 @@ tf.config.set_logical_device_configuration(
 
 # Most graphs of tests run a few times: optimising them takes longer than they do.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> Iterator[None]:
+    """What is left of a module, as graphs that TensorFlow keeps, is not searched for garbage again.
+
+    Every search of hundreds of thousands of objects would take seconds.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -27,6 +41,14 @@ def float64() -> Iterator[None]:
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="module")
+def without_xla() -> Iterator[None]:
+    """XLA compiles where it is asked to, not by default: it takes longer than short jobs do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FlowConfig, "suits_xla", False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 README, GUIDE = (

@@ -16,7 +16,7 @@ from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from trainers import evaluate, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
 
 def _write(path, seed=0):

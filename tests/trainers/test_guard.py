@@ -20,7 +20,7 @@ from tfp_distill.runs.recipe import Recipe
 from tfp_distill.training import PartwiseModel
 from trainers import compress, distill
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
 DIMS, STEPS = 3, 12
 

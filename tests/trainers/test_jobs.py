@@ -18,7 +18,7 @@ from tfp_distill.runs.stages import best_student
 from tfp_distill.training import PartwiseModel
 from trainers import compress, distill, evaluate, export, sample, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tfp_distill.runs.partition_names import PartitionName, split_model_name
 from tfp_distill.runs.recipe import METHODS
 from trainers import sample, train_parts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
 TINY = (
     "--data=digits",

@@ -14,7 +14,7 @@ from tfp_distill.runs.recipe import define_run_flags
 from tfp_distill.runs.run_directory import open_run
 from trainers import compress, export, sample
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
 RACE = (
     "--teacher_depth=2",
