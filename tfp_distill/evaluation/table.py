@@ -43,8 +43,8 @@ _EXPLANATION = (
     "latent → data → latent, if that is larger. "
 )
 _OUTSIDE = (
-    "Outside is the share of samples beyond the range of the training data in any column; of the "
-    "test data it is {}. "
+    "Outside is the share of samples beyond the range of the training data in any column, by more "
+    "than 1 % of what lies between its quantiles 0.001 and 0.999; of the test data it is {}. "
 )
 _INTEGERS = (
     "The likelihoods are of {} with uniform noise: lower bounds, on average, of the "

@@ -110,14 +110,14 @@ def write_image_samples(
 
 
 def _warn(name: str, samples: np.ndarray, data: FlowData) -> None:
-    """Prints a line if samples are not finite, or more of them out of range than of the data."""
+    """Prints a line if samples are not finite, or more of them far out of range than of data."""
     quality = sample_quality(samples, DataRange.of_rows(data.train), data.test)
     texts = []
     if quality.num_non_finite:
         texts.append(f"{quality.num_non_finite:,} are not finite")
     if quality.outside > quality.held_out_outside + _TOLERATED_OUTSIDE:
         texts.append(
-            f"{quality.outside:.1%} are outside the range of the training data in some column "
+            f"{quality.outside:.1%} are far outside the range of the training data in some column "
             f"(of the test data {quality.held_out_outside:.1%}), up to {quality.largest_z:.3g} "
             "standard deviations from its mean"
         )
