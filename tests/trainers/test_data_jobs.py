@@ -50,11 +50,19 @@ def test_a_table_of_the_columns_is_shown_before_training_and_reported(teacher_ru
     run_dir, output = teacher_run
     assert output.startswith("mine, 400 training, 50 validation and 50 test examples of 3\ncolumn ")
     assert output.index("integers") < output.index("teacher: step 2")
-    assert "warning: meter: single values are common, so likelihoods have no bound." in output
-    run(evaluate, run_dir)
+    assert "modelled, integer" in output and "likelihoods have no bound" not in output
+    assert "lower bounds" in run(evaluate, run_dir)
     report = (run_dir / "report.html").read_text()
-    assert "The columns of the training rows" in report and "likelihoods have no bound" in report
+    assert "The columns of the training rows" in report and "modelled, integer" in report
     assert RunDirectory(run_dir, Recipe.read(run_dir / "recipe.json")).data.fingerprint in report
+
+
+def test_a_warning_tells_of_likelihoods_without_a_bound(table, tmp_path):
+    flags = ("--model=teacher", "--column_kinds=continuous", f"--data={table}")
+    output = run(train, tmp_path / "run", *TINY, *flags)
+    assert "warning: meter: single values are common, so likelihoods have no bound." in output
+    run(evaluate, tmp_path / "run")
+    assert "likelihoods have no bound" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_file_that_changed_is_refused(table, tmp_path):
