@@ -134,7 +134,11 @@ def test_samples_and_exports_of_any_model(job, tmp_path):
         (export, ["--model=ilkd"], "`model` must be one of the trained teacher, .*, got 'ilkd'"),
         (sample, ["--model=x"], "`model` must be one of the trained teacher, .*, got 'x'"),
         (sample, ["--num_samples=0"], "`num_samples` must be at least 1, got 0"),
-        (sample, ["--sample_temperature=0"], "`sample_temperature` must be positive and finite, got 0.0"),
+        (
+            sample,
+            ["--sample_temperature=0"],
+            "`sample_temperature` must be positive and finite, got 0.0",
+        ),
         (sample, ["--output=a.txt"], "`output` must end in one of .csv, .npy, .parquet, got a.txt"),
         (distill, ["--method=ilkd", "--fade_out=1"], "`fade_out` must be 0.0 as in"),
     ],
