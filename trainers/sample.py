@@ -50,6 +50,11 @@ def main(flag_values: flags.FlagValues) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     if flow.config.pixel_format:
         _write_images(output, np.concatenate(list(batches)))
+        if batches.num_non_finite:
+            _print_warning(
+                f"of {number:,} samples of {name} {batches.num_non_finite:,} are not finite and "
+                "have black pixels"
+            )
     else:
         samples = _sample_rows(flow, data, number, temperature, seed)
         _write_rows(output, samples, data)
@@ -111,21 +116,23 @@ def _write_rows(output: pathlib.Path, samples: np.ndarray, data: FlowData) -> No
 
 
 def _warn(name: str, samples: np.ndarray, data: FlowData) -> None:
-    """Prints a line if samples are not finite, or more of them out of range than of the data."""
+    """Prints a line if samples are not finite, or more of them far out of range than of data."""
     quality = sample_quality(samples, DataRange.of_rows(data.train), data.test)
     texts = []
     if quality.num_non_finite:
         texts.append(f"{quality.num_non_finite:,} are not finite")
     if quality.outside > quality.held_out_outside + _TOLERATED_OUTSIDE:
         texts.append(
-            f"{quality.outside:.1%} are outside the range of the training data in some column "
+            f"{quality.outside:.1%} are far outside the range of the training data in some column "
             f"(of the test data {quality.held_out_outside:.1%}), up to {quality.largest_z:.3g} "
             "standard deviations from its mean"
         )
     if texts:
-        print(
-            f"warning: of {len(samples):,} samples of {name} {' and '.join(texts)}", file=sys.stderr
-        )
+        _print_warning(f"of {len(samples):,} samples of {name} {' and '.join(texts)}")
+
+
+def _print_warning(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _write_images(output: pathlib.Path, images: np.ndarray) -> None:

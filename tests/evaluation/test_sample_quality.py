@@ -40,6 +40,18 @@ def test_the_largest_z_is_in_units_of_the_scale():
     assert sample_quality(far, data_range, rows).largest_z == pytest.approx(9.0, rel=0.05)
 
 
+def test_a_little_beyond_a_hard_edge_is_not_outside():
+    rows = np.random.default_rng(0).uniform([0.0, -1.0], [360.0, 1.0], size=(5000, 2))
+    data_range = DataRange.of_rows(rows)
+    np.testing.assert_allclose(data_range.tolerance, [3.6, 0.02], rtol=0.01)
+    near, far = [[363.5, 0.0], [-3.4, 1.018]], [[364.0, 0.0], [0.0, 1.03]]
+    assert not data_range.outside(np.float32(near)).any()
+    assert data_range.outside(np.float32(far)).all()
+    # One outlier does not make the tolerance wide.
+    rows[0] = [1e9, 0.0]
+    np.testing.assert_allclose(DataRange.of_rows(rows).tolerance, [3.6, 0.02], rtol=0.01)
+
+
 def test_held_out_data_are_outside_too():
     assert quality([INSIDE], held_out=[INSIDE, [9.0, 0.0, 5.0]]).held_out_outside == 0.5
 

@@ -9,6 +9,9 @@ import numpy as np
 
 __all__ = ["DataRange", "SampleQuality", "sample_quality"]
 
+_TOLERANCE = 0.01
+_BULK = (0.001, 0.999)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DataRange:
@@ -19,12 +22,16 @@ class DataRange:
       high: largest value.
       mean: mean.
       scale: standard deviation; 1 where a column is constant.
+      tolerance: how far beyond `low` and `high` a value may be, 1 % of what lies between the
+        quantiles 0.001 and 0.999 of the column. Where data end at a hard edge a good flow goes
+        beyond it by a little, and in many columns a large part of its samples would be outside.
     """
 
     low: np.ndarray
     high: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
+    tolerance: np.ndarray
 
     @classmethod
     def of_rows(cls, rows: Any) -> DataRange:
@@ -39,17 +46,23 @@ class DataRange:
         columns = []
         for index in range(rows.shape[1]):  # A column at a time, because rows can be many.
             column = np.asarray(rows[:, index], np.float64)
-            columns.append((column.min(), column.max(), column.mean(), column.std()))
-        low, high, mean, scale = np.array(columns, np.float64).T
+            low, high = np.quantile(column, _BULK) if np.isfinite(column).all() else (0.0, 0.0)
+            tolerance = _TOLERANCE * (high - low)
+            columns.append((column.min(), column.max(), column.mean(), column.std(), tolerance))
+        low, high, mean, scale, tolerance = np.array(columns, np.float64).T
         if not np.all(np.isfinite(high - low)):
             raise ValueError(f"`rows` must be finite, got values from {low} to {high}.")
-        return cls(low, high, mean, np.where(scale > 0, scale, 1.0))
+        return cls(low, high, mean, np.where(scale > 0, scale, 1.0), tolerance)
 
     def outside(self, x: Any) -> np.ndarray:
-        """Returns which rows `[m]` of x `[m, D]` are outside in any column, or not finite."""
+        """Returns which rows `[m]` of x `[m, D]` are outside in any column, or not finite.
+
+        x < low - tolerance  or  x > high + tolerance
+        """
         _check_rows("x", x, len(self.low))
         x = np.asarray(x)
-        return ~np.all((x >= self.low) & (x <= self.high), axis=1)  # nan is nowhere inside.
+        low, high = self.low - self.tolerance, self.high + self.tolerance
+        return ~np.all((x >= low) & (x <= high), axis=1)  # nan is nowhere inside.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +72,8 @@ class SampleQuality:
     Attributes:
       num_samples: number of samples.
       num_non_finite: number of samples with a value that is not finite.
-      outside: share of samples that are outside the range of the training data in any column; those
-        that are not finite count as outside.
+      outside: share of samples that are outside the range of the training data in any column, by
+        more than its tolerance (`DataRange`); those that are not finite count as outside.
       held_out_outside: the same share of held-out data, which a perfect model would have too.
       largest_z: largest |x - mean| / scale of a finite value, with those of the training data; nan
         where there is none.

@@ -43,8 +43,8 @@ _EXPLANATION = (
     "latent → data → latent, if that is larger. "
 )
 _OUTSIDE = (
-    "Outside is the share of samples beyond the range of the training data in any column; of the "
-    "test data it is {}. "
+    "Outside is the share of samples beyond the range of the training data in any column, by more "
+    "than 1 % of what lies between its quantiles 0.001 and 0.999; of the test data it is {}. "
 )
 _INTEGERS = (
     "The likelihoods are of {} with uniform noise: lower bounds, on average, of the "
@@ -152,7 +152,10 @@ def _distances(results: Sequence[Result]) -> list[str]:
 def _frechet(results: Sequence[Result], name: str, result: Result) -> str:
     if name not in result.frechet:
         return UNDEFINED
-    text = f"{result.frechet[name].value:.2f}"
+    distance = result.frechet[name]
+    if distance.num_non_finite:
+        return f"{UNDEFINED} ({distance.num_non_finite:,} not finite)"
+    text = f"{distance.value:.2f}"
     closed = gap_closed(results, result.name, frechet=name)
     return text if closed is None else f"{text} ({_percent(closed)})"
 
