@@ -1,5 +1,6 @@
 """Normalizing flows that are small and cheap to train, on TensorFlow, TFP and Keras 3."""
 
+from tfp_distill.columns import Columns
 from tfp_distill.distillation import (
     DistillationMonitor,
     FlowDistiller,
@@ -27,6 +28,7 @@ from tfp_distill.pixels import PixelFormat
 from tfp_distill.training import HeldCosineDecay, Partition, PartSchedule, PrefixCache
 
 __all__ = [
+    "Columns",
     "DistillationMonitor",
     "Flow",
     "FlowDistiller",

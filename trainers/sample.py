@@ -1,6 +1,7 @@
 """Writes samples of a trained model, in the units of its data; those of images as pictures.
 
 tfp-distill-sample --run_dir=runs/first --model=skd --num_samples=1000 --output=samples.csv
+tfp-distill-sample --run_dir=runs/mine --condition=hour=12,day=3
 tfp-distill-sample --run_dir=runs/digits --num_samples=100 --output=samples.png
 """
 
@@ -18,6 +19,7 @@ from absl import flags
 from tfp_distill.data import FlowData
 from tfp_distill.evaluation import DataRange, mosaic, sample_quality, sampled_images
 from tfp_distill.flows import Flow
+from tfp_distill.runs.conditions import conditions_of_samples
 from tfp_distill.runs.run_directory import define_run_flags, open_run
 from tfp_distill.runs.stages import best_student
 
@@ -47,6 +49,7 @@ def main(flag_values: flags.FlagValues) -> None:
             batches = sampled_images(flow, number, temperature=temperature, seed=seed)
         else:
             data = run_directory.data  # Has the conditions and the names of the columns.
+            condition = conditions_of_samples(flag_values["condition"].value, data, number)
     output.parent.mkdir(parents=True, exist_ok=True)
     if flow.config.pixel_format:
         _write_images(output, np.concatenate(list(batches)))
@@ -56,8 +59,8 @@ def main(flag_values: flags.FlagValues) -> None:
                 "have black pixels"
             )
     else:
-        samples = _sample_rows(flow, data, number, temperature, seed)
-        _write_rows(output, samples, data)
+        samples = flow.sample(number, condition, temperature=temperature, seed=seed).numpy()
+        _write_rows(output, samples, condition, data)
         _warn(name, samples, data)
     print(f"{number:,} samples of {name}: {output}")
 
@@ -70,6 +73,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer("num_samples", 1000, "Number of samples.", **define)
     flags.DEFINE_float("sample_temperature", 1.0, "Standard deviation of the latents.", **define)
     flags.DEFINE_integer("sample_seed", 0, "Seed of the samples.", **define)
+    flags.DEFINE_list(
+        "condition",
+        [],
+        "What conditional samples are of: NAME=VALUE of every condition, or a table of yours with "
+        "these columns, whose rows are used in turn; the test data's if empty.",
+        **define,
+    )
     flags.DEFINE_string(
         "output",
         None,
@@ -94,21 +104,16 @@ def _output(path: str | None, flow: Flow) -> pathlib.Path:
     return output
 
 
-def _sample_rows(
-    flow: Flow, data: FlowData, number: int, temperature: float, seed: int
-) -> np.ndarray:
-    """Samples; conditional flows get the conditions of the test data in turn."""
-    condition = data.test_condition
+def _write_rows(
+    output: pathlib.Path, samples: np.ndarray, condition: np.ndarray | None, data: FlowData
+) -> None:
+    """Writes samples and, behind them, the columns of their conditions."""
     if condition is not None:
-        condition = np.resize(condition, (number, condition.shape[1]))
-    return flow.sample(number, condition, temperature=temperature, seed=seed).numpy()
-
-
-def _write_rows(output: pathlib.Path, samples: np.ndarray, data: FlowData) -> None:
+        samples = np.concatenate([samples, condition], axis=1)
     if output.suffix == ".npy":
         np.save(output, samples)
         return
-    table = pd.DataFrame(samples, columns=list(data.feature_names))
+    table = pd.DataFrame(samples, columns=[*data.feature_names, *data.condition_names])
     if output.suffix == ".csv":
         table.to_csv(output, index=False)
     else:
