@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfp_distill.columns import Columns
     from tfp_distill.distillation import (
         DistillationMonitor,
         FlowDistiller,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tfp_distill.training import HeldCosineDecay, Partition, PartSchedule, PrefixCache
 
 __all__ = [
+    "Columns",
     "DistillationMonitor",
     "Flow",
     "FlowDistiller",
@@ -59,7 +61,7 @@ __all__ = [
     "preset_names",
 ]
 
-_PLACES = ("flows", "distillation", "training", "export", "pixels")
+_PLACES = ("flows", "distillation", "training", "export", "pixels", "columns")
 
 
 def __getattr__(name: str) -> Any:

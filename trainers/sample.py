@@ -1,6 +1,7 @@
 """Writes samples of a trained model, in the units of its data; those of images as pictures.
 
 tfp-distill-sample --run_dir=runs/first --model=skd --num_samples=1000 --output=samples.csv
+tfp-distill-sample --run_dir=runs/mine --condition=hour=12,day=3
 tfp-distill-sample --run_dir=runs/digits --num_samples=100 --output=samples.png
 """
 
@@ -19,6 +20,7 @@ __all__ = ["main"]
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
+    from tfp_distill.runs.conditions import conditions_of_samples
     from tfp_distill.runs.run_directory import open_run
     from tfp_distill.runs.sampling import sample_output, write_image_samples, write_row_samples
     from tfp_distill.runs.stages import best_student
@@ -35,15 +37,19 @@ def main(flag_values: flags.FlagValues) -> None:
             raise ValueError(
                 f"`sample_temperature` must be positive and finite, got {options['temperature']}."
             )
+        if options["seed"] < 0:
+            raise ValueError(f"`sample_seed` must be at least 0, got {options['seed']}.")
         name = flag_values["model"].value or best_student(run_directory)
         flow = run_directory.load_flow(name)
         output = sample_output(flag_values["output"].value, flow)
         images = flow.config.pixel_format is not None
         data = None if images else run_directory.data
+        condition = conditions_of_samples(flag_values["condition"].value, data, number)
+    options.update(name=name)
     if images:
         write_image_samples(output, flow, number, **options)
     else:
-        write_row_samples(output, flow, data, number, name=name, **options)
+        write_row_samples(output, flow, data, number, condition, **options)
     print(f"{number:,} samples of {name}: {output}")
 
 
@@ -55,6 +61,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer("num_samples", 1000, "Number of samples.", **define)
     flags.DEFINE_float("sample_temperature", 1.0, "Standard deviation of the latents.", **define)
     flags.DEFINE_integer("sample_seed", 0, "Seed of the samples.", **define)
+    flags.DEFINE_list(
+        "condition",
+        [],
+        "What conditional samples are of: NAME=VALUE of every condition, or a table of yours with "
+        "these columns, whose rows are used in turn; the test data's if empty.",
+        **define,
+    )
     flags.DEFINE_string(
         "output",
         None,

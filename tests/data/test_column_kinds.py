@@ -35,10 +35,20 @@ def test_the_look_decides(path):
     assert kinds["count"] == ("integer", None)
     assert kinds["rating"] == ("integer", (1, 5))
     assert kinds["flag"] == ("integer", (0, 1))
-    kind, (low, high) = kinds["angle"]
-    assert kind == "bounded" and 0 <= low < 1 < 359 < high <= 360
+    assert kinds["angle"] == ("bounded", (0, 360))
     assert not data.columns.outside(np.concatenate([data.train, data.validation, data.test])).any()
     assert {look.name: look.kind for look in data.look}["rain"] == "atoms"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bounds"),
+    [(-1, 1, (-1, 1)), (0, 100, (0, 100)), (-np.pi, np.pi, (-np.pi, np.pi)), (20, 37, None)],
+)
+def test_natural_bounds_are_known(tmp_path, low, high, bounds):
+    x = np.random.default_rng(1).uniform(low, high, ROWS)
+    np.save(tmp_path / "a.npy", np.stack([TABLE["plain"], x], axis=1))
+    expected = bounds or (x.astype(np.float32).min(), x.astype(np.float32).max())
+    assert load(tmp_path / "a.npy").columns.bounds[1] == pytest.approx(expected, abs=1e-6)
 
 
 def test_what_is_asked_for_counts(path):

@@ -46,6 +46,14 @@ def test_gaussians_of_one_dimension():
     assert value([3], [[4]], [1], [[25]]) == pytest.approx(2**2 + 3**2, rel=1e-12)
 
 
+def test_what_is_not_finite_has_no_distance():
+    good, bad = gaussian([3], [[4]]), gaussian([1], [[25]], num_non_finite=2)
+    for pair in ((good, bad), (bad, good)):
+        distance = frechet_distance(*pair)
+        assert np.isnan(distance.value) and distance.num_non_finite == 2
+        assert str(distance).startswith("nan (100 samples, 2 not finite, ")
+
+
 def test_independent_features():
     a, b = np.array([1.0, 4.0, 0.0]), np.array([9.0, 1.0, 2.0])
     expected = np.sum((np.sqrt(a) - np.sqrt(b)) ** 2) + 3 * 0.1**2

@@ -138,3 +138,19 @@ def test_rejects_wrong_arguments_at_once(flow):
     for wrong in (images[:1], images / 255, np.zeros([5, 8, 8, 1], np.uint8)):
         with pytest.raises(ValueError, match=r"`images` must be uint8 of shape \('n', 4, 4, 1\)"):
             interpolated_images(flow, wrong, 5)
+
+
+def test_images_that_are_not_finite_are_counted(flow):
+    broken = Flow(flow.config)
+    broken.set_weights(flow.get_weights())
+    broken.standardize.set_statistics(np.full(1, 0.5), np.full(1, 3e38))
+    images = sampled_images(broken, 20, batch_size=8)
+    number = 0
+    for batch in images:
+        assert batch.dtype == np.uint8
+        assert images.num_non_finite >= number
+        number = images.num_non_finite
+    assert 0 < number <= 20
+    whole = sampled_images(flow, 20)
+    list(whole)
+    assert whole.num_non_finite == 0

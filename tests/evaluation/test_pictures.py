@@ -270,9 +270,11 @@ def test_padding_and_bits_that_are_not_modelled_are_not_shown():
 def test_what_is_not_finite_is_drawn():
     flow = new_flow()
     flow.trainable_variables[0].assign(np.full(flow.trainable_variables[0].shape, np.nan))
-    render(sample_grid({"teacher": flow}, num_samples=2))
+    figure = sample_grid({"teacher": flow}, num_samples=2)
+    render(figure)
+    assert "2 not finite" in texts(figure)
     figure = reconstructions({"teacher": flow, "student": flow}, images(2))
-    assert "largest error nan" in texts(figure)
+    assert "largest error nan, 2 not finite" in texts(figure)
     render(nearest_training_images({"teacher": flow}, images(5), num_samples=2))
 
 

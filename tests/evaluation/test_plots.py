@@ -75,6 +75,12 @@ def test_learning_curves_show_the_end_and_survive_what_is_not_finite():
     assert figure.axes[1].get_xlabel() == "training time, hours"
 
 
+def test_a_curve_that_ends_above_the_axes_leaves_them_room(recwarn):
+    values = [11.3498, 11.2238, 11.2241, 11.2291]
+    pixels(learning_curves({"teacher": LearningCurve([1, 2, 3, 4], [1, 2, 3, 4], values)}))
+    assert not [warning for warning in recwarn if "collapsed" in str(warning.message)]
+
+
 def test_learning_curves_of_nothing():
     learning_curves({}).savefig(io.BytesIO(), format="png", dpi=40)
 

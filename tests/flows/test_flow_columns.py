@@ -194,6 +194,21 @@ def test_identical_flows_have_no_distance():
     assert found["intermediate_latent_loss"] == found["synthesized_loss"] == 0
 
 
+def test_training_without_noise_is_refused():
+    flow, rule = adapted(GLOW), "`x` must have noise on its integers to be trained on"
+    student = adapted(GLOW, seed=1)
+    losses = dict(distillation_losses=ForwardKLLoss(), student_loss_weight=0.0)
+    distiller = FlowDistiller(student=student, teacher=flow, **losses)
+    for model in (flow, distiller):
+        model.compile("adam", jit_compile=False)
+    with pytest.raises(ValueError, match=rule):
+        flow.fit(X, verbose=0)
+    distiller.fit(batch_size=64, steps_per_epoch=2, verbose=0)  # Samples of a teacher have noise.
+    distiller.set_loss_weights({"nll": 1.0})
+    with pytest.raises(ValueError, match=rule):
+        distiller.fit(X, verbose=0)
+
+
 def test_wrong_kinds_are_refused():
     with pytest.raises(ValueError, match="`columns` must be the Columns of 3 columns, got 4"):
         TabularGlowConfig(3, columns=COLUMNS)

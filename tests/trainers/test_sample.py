@@ -11,6 +11,7 @@ from tfp_distill import Flow, GlowConfig, MAFConfig, TabularGlowConfig
 from tfp_distill.columns import Columns
 from tfp_distill.data import load
 from tfp_distill.evaluation import sampled_images
+from tfp_distill.runs.conditions import conditions_of_samples
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.sampling import write_row_samples
 from trainers import export, sample
@@ -173,9 +174,10 @@ def test_rows_are_written_with_their_conditions_and_integers_as_integers(tmp_pat
     assert data.columns == Columns(("continuous", "integer"))
     flow = Flow(MAFConfig(2, num_steps=1, hidden_units=4, condition_dims=1, columns=data.columns))
     flow.adapt(data.train, data.train_condition)
+    condition = conditions_of_samples([], data, 50)
     for name in ("samples.csv", "samples.parquet", "samples.npy"):
         options = dict(name="flow", temperature=1.0, seed=3)
-        write_row_samples(tmp_path / name, flow, data, 50, **options)
+        write_row_samples(tmp_path / name, flow, data, 50, condition, **options)
     samples = pd.read_csv(tmp_path / "samples.csv")
     assert list(samples) == ["level", "number", "group"]
     assert samples["number"].dtype == np.int64 and samples["number"].nunique() > 3

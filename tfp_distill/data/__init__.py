@@ -6,6 +6,7 @@ batches = training_batches(data.train, 4096)
 
 from tfp_distill.data.batches import evaluation_batches, training_batches
 from tfp_distill.data.datasets import load, sources
+from tfp_distill.data.files import read_rows
 from tfp_distill.data.flow_data import FlowData, Statistics
 from tfp_distill.data.look import ColumnLook
 from tfp_distill.data.splits import SPLITS
@@ -19,6 +20,7 @@ __all__ = [
     "TrainingRows",
     "evaluation_batches",
     "load",
+    "read_rows",
     "sources",
     "training_batches",
 ]

@@ -14,6 +14,9 @@ __all__ = ["choose_columns"]
 
 _AUTO, _CONTINUOUS = _BASES = ("auto", "continuous")
 _ITEM = re.compile(rf"(.+?):({'|'.join(COLUMN_KINDS)})(?::([^:]+):([^:]+))?")
+# What people measure in, and how near to both ends values must come to be taken for it.
+_SCALES = (1.0, np.pi, 2 * np.pi, 10.0, 12.0, 24.0, 90.0, 100.0, 180.0, 360.0)
+_NEAR = 0.02
 _RULE = (
     "`column_kinds` must be auto, continuous, or NAME:KIND or NAME:KIND:LOW:HIGH of columns that "
     f"are modelled, KIND being {', '.join(COLUMN_KINDS)}"
@@ -29,8 +32,10 @@ def choose_columns(
     """Returns the kinds of columns that are to be modelled.
 
     - `"auto"`: what look like integers, or 0 and 1, are integers, up to 2^20 in size; those that
-      are cut off at both ends have bounds, as what looks bounded has. Bounds are the smallest and
-      the largest value of *all* rows, so that no held-out row is impossible.
+      are cut off at both ends have bounds, as what looks bounded has. Bounds are 0 and c, or
+      -c and c, where values come within 2 % of both and c is 1, 10, 100, or a number that angles
+      or times end with; else the smallest and the largest value of *all* rows, so that no held-out
+      row is impossible.
     - `"continuous"`: every column is continuous.
     - `"NAME:KIND"` or `"NAME:KIND:LOW:HIGH"`: that column is of that kind, with the bounds of its
       values or those that are given. Columns that are not named are continuous, or, with `"auto"`
@@ -106,7 +111,7 @@ def _as_it_looks(
 ) -> tuple[str, tuple[float, float] | None]:
     ends = _ends(values)
     if look.kind == "bounded":
-        return "bounded", ends
+        return "bounded", _natural(*ends)
     are_integers = look.kind == "integers" or (look.kind == "two values" and ends[1] - ends[0] == 1)
     if not are_integers or not _are_integers(values):
         return _CONTINUOUS, None
@@ -118,6 +123,16 @@ def _are_integers(values: Sequence[np.ndarray]) -> bool:
     if max(abs(low), abs(high)) > LARGEST_INTEGER:
         return False
     return all(np.array_equal(part, np.floor(part)) for part in values)
+
+
+def _natural(low: float, high: float) -> tuple[float, float]:
+    """Returns the bounds that values from `low` to `high` probably have."""
+    for c in _SCALES:
+        for start, end in ((0.0, c), (-c, c)):
+            room = _NEAR * (end - start)
+            if start <= low <= start + room and end - room <= high <= end:
+                return start, end
+    return low, high
 
 
 def _ends(values: Sequence[np.ndarray]) -> tuple[float, float]:

@@ -18,6 +18,7 @@ __all__ = [
     "Parts",
     "TableOptions",
     "load_file",
+    "read_rows",
     "table_suffix",
 ]
 
@@ -128,6 +129,35 @@ def load_file(path: pathlib.Path, options: TableOptions) -> Parts:
     # As large as float32, they were found to be finite.
     parts = [np.ascontiguousarray(part, np.float32) for part in parts]
     return Parts(names, *parts, look, dropped)
+
+
+def read_rows(path: pathlib.Path, names: tuple[str, ...], *, argument: str) -> np.ndarray:
+    """Reads columns of a table of its own, such as the conditions of samples.
+
+    Args:
+      path: The table, of any kind that `load` takes.
+      names: Its columns to read, in this order.
+      argument: What messages call it.
+
+    Returns:
+      float32 `[n, D]`, at least one row, finite.
+
+    Raises:
+      ValueError: If it has not these columns, or their values break these rules.
+    """
+    if table_suffix(path) not in SUFFIXES:
+        raise ValueError(f"`{argument}` must end in one of {', '.join(SUFFIXES)}, got {path}.")
+    table = _read_held_out(path, argument, names)
+    finite = _finite(table.values).all(axis=0)
+    bad = {
+        name: "is not finite" for name, is_good in zip(names, finite, strict=True) if not is_good
+    }
+    if problems := bad | table.problems:
+        found = "; ".join(f"{name!r} {text}" for name, text in problems.items())
+        raise ValueError(f"`{argument}` must have finite numbers, got {path}: {found}.")
+    if not len(table.values):
+        raise ValueError(f"`{argument}` must have at least 1 row, got none in {path}.")
+    return np.ascontiguousarray(table.values, np.float32)
 
 
 def _read(path: pathlib.Path, options: TableOptions) -> list[Table]:

@@ -190,6 +190,17 @@ class FlowDistiller(PartwiseModel):
         """Whether the student is adapted to data."""
         return self.student.adapted
 
+    @property
+    def checks_first_rows(self) -> bool:
+        """As the student does, where a loss looks at data."""
+        needs_data = any(n == _NLL or self._losses[n].needs_data for n in self._active)
+        return needs_data and self.student.checks_first_rows
+
+    def check_first_rows(self, x: Any, condition: Any = None) -> None:
+        """As the student does, where a loss looks at data."""
+        if self.checks_first_rows:
+            self.student.check_first_rows(x, condition)
+
     def adapt(self, x: Any, condition: Any = None, **statistics: Any) -> None:
         """Adapts the student to data, see `Flow.adapt`."""
         self.student.adapt(x, condition, **statistics)

@@ -156,6 +156,8 @@ def copy_matching_steps(
       ValueError: if no step fits.
     """
     pairs, x = matching_steps(student, teacher), _with_noise(student, x)
+    if not all(np.isfinite(weight).all() for weight in teacher.get_weights()):
+        raise ValueError("`teacher` must have finite weights, got some that are not.")
     student.adapt(x, condition, **statistics)
     chain, source = student.bijector, teacher.bijector
     copied = [*pairs, (0, 0)] if (1, 1) in pairs else pairs

@@ -11,7 +11,11 @@ from tfp_distill.evaluation.features import FeatureExtractor
 from tfp_distill.evaluation.flow_result import Result, evaluate_flow
 from tfp_distill.evaluation.frechet import FrechetDistance, check_comparable, frechet_distance
 from tfp_distill.evaluation.fronts import fronts
-from tfp_distill.evaluation.image_streams import interpolated_images, sampled_images
+from tfp_distill.evaluation.image_streams import (
+    ImageStream,
+    interpolated_images,
+    sampled_images,
+)
 from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
@@ -52,6 +56,7 @@ from tfp_distill.evaluation.two_sample import TwoSampleTest, two_sample_auc
 from tfp_distill.pixels import bits_per_dim
 
 __all__ = [
+    "ImageStream",
     "DataRange",
     "EpochRecord",
     "FeatureExtractor",

@@ -75,7 +75,7 @@ def _draw(
     label: str,
 ) -> None:
     colours = model_colours(curves)
-    ends = []
+    ends, figures = [], []
     for name, curve in curves.items():
         x, y = positions[name], np.asarray(curve.values, float)
         finite = np.isfinite(y)
@@ -87,7 +87,9 @@ def _draw(
             style = dict(marker="|", ms=15, mew=1.8, clip_on=False)
             axes.plot(x[curve.mark], height, color=colours[name], **style)
         last = np.flatnonzero(finite)[-1]
-        ends.append((x[last], y[last]))
+        # A label outside of the axes would leave them no room.
+        ends.append((x[last], np.clip(y[last], *limits)))
+        figures.append(y[last])
     axes.set_ylim(*limits)
     axes.set_xlim(left=0)
     axes.set_xlabel(label)
@@ -95,7 +97,7 @@ def _draw(
     tidy(axes)
     axes.grid(axis="y", color="#eeeeee", zorder=0)
     axes.set_axisbelow(True)
-    texts = [f"{name} {y:.3f}" for name, (_, y) in zip(curves, ends, strict=True)]
+    texts = [f"{name} {y:.3f}" for name, y in zip(curves, figures, strict=True)]
     label_at_right(axes, texts, ends, [colours[name] for name in curves])
 
 

@@ -29,6 +29,7 @@ class FeatureStatistics:
       extractor: name of the feature extractor.
       extractor_fingerprint: of its architecture, weights and preprocessing.
       images_fingerprint: of the bytes of the images, in their order.
+      num_non_finite: number of images with a value that is not finite, which is black in its bytes.
 
     Raises:
       ValueError: if a shape or value breaks a rule.
@@ -41,6 +42,7 @@ class FeatureStatistics:
     extractor: str
     extractor_fingerprint: str
     images_fingerprint: str
+    num_non_finite: int = 0
 
     def __post_init__(self) -> None:
         if self.mean.ndim != 1 or self.covariance.shape != 2 * self.mean.shape:
@@ -72,7 +74,8 @@ def image_statistics(
 
     Args:
       images: uint8 `[n, h, w, C]`, of which a memory-mapped one is read batch by batch; or an
-        iterable of such arrays, all of one image shape, such as `sampled_images` yields.
+        iterable of such arrays, all of one image shape, such as `sampled_images` yields, whose
+        `num_non_finite` is then that of the statistics.
       extractor: computes the features.
 
     Returns:
@@ -104,6 +107,7 @@ def image_statistics(
         extractor=extractor.name,
         extractor_fingerprint=extractor.fingerprint,
         images_fingerprint=fingerprint.hexdigest(),
+        num_non_finite=getattr(images, "num_non_finite", 0),
     )
 
 

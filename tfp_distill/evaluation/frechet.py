@@ -35,12 +35,14 @@ class FrechetDistance:
     scale of its own.
 
     Attributes:
-      value: the (squared) distance, 0 or more; in units of the features squared.
+      value: the (squared) distance, 0 or more; in units of the features squared. nan where some
+        images are not finite: their bytes are black, which is not what the model made.
       num_samples: number of samples.
       num_reference: number of reference images.
       extractor: name of the feature extractor.
       extractor_fingerprint: of its architecture, weights and preprocessing.
       reference_fingerprint: of the reference images.
+      num_non_finite: number of images, of both sets, with a value that is not finite.
     """
 
     value: float
@@ -49,10 +51,14 @@ class FrechetDistance:
     extractor: str
     extractor_fingerprint: str
     reference_fingerprint: str
+    num_non_finite: int = 0
 
     def __str__(self) -> str:
         """The value and what it depends on."""
-        return f"{self.value:.2f} ({self.num_samples:,} samples, {self.extractor})"
+        samples = f"{self.num_samples:,} samples"
+        if self.num_non_finite:
+            samples += f", {self.num_non_finite:,} not finite"
+        return f"{self.value:.2f} ({samples}, {self.extractor})"
 
     def __lt__(self, other: FrechetDistance) -> bool:
         if not isinstance(other, FrechetDistance):
@@ -124,6 +130,7 @@ def frechet_distance(reference: FeatureStatistics, samples: FeatureStatistics) -
             f"`samples` must have {len(reference.mean)} features as `reference`, got "
             f"{len(samples.mean)}."
         )
+    num_non_finite = reference.num_non_finite + samples.num_non_finite
     value = (
         np.sum((reference.mean - samples.mean) ** 2)
         + np.trace(reference.covariance)
@@ -131,12 +138,14 @@ def frechet_distance(reference: FeatureStatistics, samples: FeatureStatistics) -
         - 2 * _trace_of_root_of_product(reference.covariance, samples.covariance)
     )
     return FrechetDistance(
-        value=max(0.0, float(value)),  # Rounding may leave -1e-15 of it.
+        # Rounding may leave -1e-15 of it.
+        value=float("nan") if num_non_finite else max(0.0, float(value)),
         num_samples=samples.num_images,
         num_reference=reference.num_images,
         extractor=reference.extractor,
         extractor_fingerprint=reference.extractor_fingerprint,
         reference_fingerprint=reference.images_fingerprint,
+        num_non_finite=num_non_finite,
     )
 
 

@@ -15,14 +15,38 @@ from tfp_distill.flows.config import check_at_least
 from tfp_distill.pixels import PixelFormat
 from tfp_distill.training import StepRandom
 
-__all__ = ["interpolated_images", "sampled_images"]
+__all__ = ["ImageStream", "interpolated_images", "sampled_images"]
 
 _LATENTS_A_DRAW = 64
 
 
+class ImageStream(Iterator[np.ndarray]):
+    """Images that a flow makes, uint8 `[b, h, w, C]`, and how many of them are none.
+
+    What is not a number has no byte: it becomes black, and nothing that looks at bytes sees it.
+
+    Args:
+      batches: yields images, and which of them were made of finite numbers, bool `[b]`.
+    """
+
+    def __init__(self, batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> None:
+        self._batches = batches
+        self._num_non_finite = 0
+
+    @property
+    def num_non_finite(self) -> int:
+        """Number of images so far with a value that is not finite."""
+        return self._num_non_finite
+
+    def __next__(self) -> np.ndarray:
+        images, finite = next(self._batches)
+        self._num_non_finite += int(np.count_nonzero(~finite))
+        return images
+
+
 def sampled_images(
     flow: Flow, n: int, *, temperature: float = 1.0, seed: int = 0, batch_size: int | None = None
-) -> Iterator[np.ndarray]:
+) -> ImageStream:
     """Yields samples of a flow as bytes.
 
     Sample i is a function of flow, temperature, seed and i: more samples start with the same ones,
@@ -36,18 +60,19 @@ def sampled_images(
       batch_size: number of samples computed at once; `evaluation_batch_size(flow)` by default.
 
     Returns:
-      An iterator of uint8 `[b, h, w, C]`, without padding; `n` images in all.
+      An iterator of uint8 `[b, h, w, C]`, without padding; `n` images in all. Its `num_non_finite`
+      counts those with a value that is not finite.
 
     Raises:
       ValueError: if an argument breaks a rule; before the first batch is asked for.
     """
-    pixel_format = _pixel_format(flow)
+    _pixel_format(flow)
     check_at_least(1, n=n)
     check_at_least(0, seed=seed)
     check_temperature(temperature=temperature)
 
     def decode(z: tf.Tensor) -> tf.Tensor:
-        return pixel_format.quantize(flow.to_data(temperature * z))
+        return flow.to_data(temperature * z)
 
     def arguments(start: int, stop: int) -> list[np.ndarray]:
         first = start - start % _LATENTS_A_DRAW
@@ -71,7 +96,7 @@ def interpolated_images(
     temperature: float = 1.0,
     seed: int = 0,
     batch_size: int | None = None,
-) -> Iterator[np.ndarray]:
+) -> ImageStream:
     """Yields what is between two random images in the latent space of a flow, as bytes.
 
         x = to_data(temperature * interpolate_latents(to_latent(u), to_latent(v), alpha))
@@ -91,7 +116,7 @@ def interpolated_images(
       batch_size: number of pairs computed at once; `evaluation_batch_size(flow)` by default.
 
     Returns:
-      An iterator of uint8 `[b, h, w, C]`; `n` images in all.
+      An iterator of uint8 `[b, h, w, C]`; `n` images in all, as of `sampled_images`.
 
     Raises:
       ValueError: if an argument breaks a rule; before the first batch is asked for.
@@ -110,7 +135,7 @@ def interpolated_images(
     def interpolate(u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
         z_u, z_v = (flow.to_latent(pixel_format.midpoints(pixels)) for pixels in (u, v))
         z = interpolate_latents(z_u, z_v, tf.constant([alpha], z_u.dtype))[:, 0]
-        return pixel_format.quantize(flow.to_data(temperature * z))
+        return flow.to_data(temperature * z)
 
     def arguments(start: int, stop: int) -> list[np.ndarray]:
         return [images[first[start:stop]], images[second[start:stop]]]
@@ -124,22 +149,28 @@ def _stream(
     arguments: Callable[[int, int], list[np.ndarray]],
     n: int,
     batch_size: int | None,
-) -> Iterator[np.ndarray]:
-    """Yields the images that `function` makes of the arguments of images `start` to `stop - 1`."""
+) -> ImageStream:
+    """Returns the images that `function` makes of the arguments of images `start` to `stop - 1`."""
     batch_size = evaluation_batch_size(flow) if batch_size is None else batch_size
     check_at_least(1, batch_size=batch_size)
     batch_size = min(batch_size, n)
 
-    def batches() -> Iterator[np.ndarray]:
+    def decode(*parts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = function(*parts)
+        finite = tf.reduce_all(tf.math.is_finite(x), axis=[1, 2, 3])
+        return flow.config.pixel_format.quantize(x), finite
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         run = None
         for start in range(0, n, batch_size):
             # The last batch is filled up with images that are not asked for, and cut.
             rows = min(batch_size, n - start)
             parts = [_filled_up(part, batch_size) for part in arguments(start, start + rows)]
-            run = run or compiled(function, *parts, jit_compile=xla_pays(flow.suits_xla))
-            yield run(*parts).numpy()[:rows]
+            run = run or compiled(decode, *parts, jit_compile=xla_pays(flow.suits_xla))
+            images, finite = run(*parts)
+            yield images.numpy()[:rows], finite.numpy()[:rows]
 
-    return batches()
+    return ImageStream(batches())
 
 
 def _filled_up(array: np.ndarray, rows: int) -> tf.Tensor:

@@ -51,7 +51,7 @@ def sample_grid(
     sections = [
         Section(
             f"T = {temperature:g}, the same latents in each column",
-            [Strip(name, _decode(flow, temperature * z)) for name, flow in flows.items()],
+            [_strip(name, flow, temperature * z) for name, flow in flows.items()],
         )
         for temperature in temperatures
     ]
@@ -82,7 +82,7 @@ def temperature_sweep(
     scaled = np.concatenate([t * latent for latent in z[:, None] for t in temperatures])
     section = Section(
         "The same latents at several temperatures",
-        [Strip(name, _decode(flow, scaled)) for name, flow in flows.items()],
+        [_strip(name, flow, scaled) for name, flow in flows.items()],
         group=len(temperatures),
         column_titles=[f"T = {t:g}" for t in temperatures],
     )
@@ -113,11 +113,11 @@ def reconstructions(flows: Mapping[str, Flow], images: np.ndarray) -> Figure:
     for name, flow in flows.items():
         y = flow.to_data(latents[name])
         error = f"largest error {np.max(np.abs(y - x)):.1g}"
-        own.append(Strip(name, pixel_format.quantize(y).numpy(), error))
+        own.append(Strip(name, pixel_format.quantize(y).numpy(), _note(y, error)))
     for name in students:
         y = flows[name].to_data(latents[teacher])
         error = f"mean error {np.mean(np.abs(y - x)):.2g}"
-        shared.append(Strip(name, pixel_format.quantize(y).numpy(), error))
+        shared.append(Strip(name, pixel_format.quantize(y).numpy(), _note(y, error)))
     sections = [Section("To latents and back by the same model", own)]
     if students:
         sections.append(Section(f"To latents by the {teacher}, back by each of the others", shared))
@@ -152,7 +152,7 @@ def interpolations(
     for name, flow in flows.items():
         x = interpolate(flow, x_a, x_b, np.linspace(0, 1, num))
         x = tf.reshape(x, [-1, *flow.event_shape])
-        strips.append(Strip(name, pixel_format.quantize(x).numpy()))
+        strips.append(Strip(name, pixel_format.quantize(x).numpy(), _note(x)))
     title = "From one image of the data to another, through all latents"
     return draw_strips([Section(title, strips, group=num)], model_colours(flows))
 
@@ -184,17 +184,18 @@ def nearest_training_images(
     check_images_of(next(iter(flows.values())), images_train=images_train)
     check_temperature(temperature=temperature)
     z = temperature * _latents(flows, num_samples, seed)
-    samples = [_decode(flow, z) for flow in flows.values()]
-    nearest, distances = _nearest(np.concatenate(samples), images_train, pixel_format)
+    samples = [_strip(name, flow, z) for name, flow in flows.items()]
+    images = np.concatenate([strip.images for strip in samples])
+    nearest, distances = _nearest(images, images_train, pixel_format)
     title = (
         f"T = {temperature:g}, each above the nearest of {len(images_train):,} training images "
         "(distance: root mean square, of 255)"
     )
     sections = []
-    for index, (name, images) in enumerate(zip(flows, samples, strict=True)):
+    for index, strip in enumerate(samples):
         rows = slice(index * num_samples, (index + 1) * num_samples)
         note = f"median distance {np.median(distances[rows]):.3g}"
-        strips = [Strip(name, images), Strip("nearest", nearest[rows], note)]
+        strips = [strip, Strip("nearest", nearest[rows], note)]
         sections.append(Section("" if index else title, strips))
     return draw_strips(sections, model_colours(flows))
 
@@ -234,9 +235,16 @@ def _latents(flows: Mapping[str, Flow], num_samples: int, seed: int) -> np.ndarr
     return sample_latents(num_samples, dims, seed).numpy()
 
 
-def _decode(flow: Flow, z: np.ndarray) -> np.ndarray:
-    """Returns the images, uint8 `[n, h, w, C]`, of latents `[n, D]`."""
-    return flow.config.pixel_format.quantize(flow.to_data(z)).numpy()
+def _strip(name: str, flow: Flow, z: np.ndarray) -> Strip:
+    """Returns the images of latents `[n, D]`, and says how many of them are not finite."""
+    x = flow.to_data(z)
+    return Strip(name, flow.config.pixel_format.quantize(x).numpy(), _note(x))
+
+
+def _note(x: tf.Tensor, note: str = "") -> str:
+    """Adds to a note how many images `[n, H, W, C]` have black pixels that are not finite."""
+    number = np.count_nonzero(~np.isfinite(x).all(axis=(1, 2, 3)))
+    return ", ".join(filter(None, (note, f"{number:,} not finite" if number else "")))
 
 
 def _check_flows(flows: Mapping[str, Flow]) -> PixelFormat:

@@ -152,7 +152,10 @@ def _distances(results: Sequence[Result]) -> list[str]:
 def _frechet(results: Sequence[Result], name: str, result: Result) -> str:
     if name not in result.frechet:
         return UNDEFINED
-    text = f"{result.frechet[name].value:.2f}"
+    distance = result.frechet[name]
+    if distance.num_non_finite:
+        return f"{UNDEFINED} ({distance.num_non_finite:,} not finite)"
+    text = f"{distance.value:.2f}"
     closed = gap_closed(results, result.name, frechet=name)
     return text if closed is None else f"{text} ({_percent(closed)})"
 

@@ -79,6 +79,8 @@ def adapt_bijector(
         sample = [None if v is None else tf.constant(v[::every]) for v in (x, condition)]
         if not np.all(np.isfinite(bijector.initialize(*sample))):
             raise ValueError(f"`x` must have finite latents, got some of {len(x):,} that are not.")
+        if not all(np.isfinite(weight).all() for weight in weights):
+            raise ValueError("`x` and its statistics must give finite weights, got some not so.")
     except ValueError:
         for weight, value in zip(weights, before, strict=True):
             weight.assign(value)

@@ -165,6 +165,23 @@ class Flow(FlowInParts):
         )
         self._adapted.assign(1)
 
+    @property
+    def checks_first_rows(self) -> bool:
+        """Whether there are integers, whose noise a person may forget."""
+        return self.config.columns is not None and self.config.columns.num_integers > 0
+
+    def check_first_rows(self, x: Any, condition: Any = None) -> None:
+        """Raises `ValueError` if integers have no noise: their likelihood would have no bound."""
+        if not self.checks_first_rows:
+            return
+        integers = np.asarray(x)[:, self.config.columns.is_integer]
+        bare = len(integers) and np.all(integers == np.floor(integers))
+        if bare:
+            raise ValueError(
+                "`x` must have noise on its integers to be trained on, as `training_batches(..., "
+                "columns=flow.config.columns)` draws, got whole numbers."
+            )
+
     def trace(
         self,
         x: Any,

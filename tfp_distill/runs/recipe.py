@@ -494,7 +494,6 @@ class Recipe:
           DamagedFileError: if the file holds anything else.
         """
         values = read_json(path)
-        values.setdefault("column_kinds", ["continuous"])  # Of a run before there were others.
         try:
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         except (TypeError, ValueError) as error:

@@ -47,6 +47,7 @@ def write_row_samples(
     flow: Flow,
     data: FlowData,
     number: int,
+    condition: np.ndarray | None = None,
     *,
     name: str,
     temperature: float,
@@ -62,13 +63,11 @@ def write_row_samples(
       flow: the flow.
       data: what it was trained on, with the names of the columns.
       number: number of samples.
+      condition: that of each sample, for a conditional flow, see `conditions_of_samples`.
       name: what the warning calls the flow.
       temperature: standard deviation of the latents.
       seed: seed of the samples.
     """
-    condition = data.test_condition  # Taken in turn.
-    if condition is not None:
-        condition = np.resize(condition, (number, condition.shape[1]))
     samples = flow.sample(number, condition, temperature=temperature, seed=seed).numpy()
     table = _table(samples, condition, flow, data)
     with written_whole(output) as unfinished:
@@ -95,18 +94,26 @@ def _table(
 
 
 def write_image_samples(
-    output: pathlib.Path, flow: Flow, number: int, *, temperature: float, seed: int
+    output: pathlib.Path, flow: Flow, number: int, *, name: str, temperature: float, seed: int
 ) -> None:
-    """Writes samples of images, as `write_row_samples`."""
+    """Writes samples of images, and warns of those with pixels that are not finite.
+
+    The arguments are those of `write_row_samples`.
+    """
     batches = sampled_images(flow, number, temperature=temperature, seed=seed)
     images = np.concatenate(list(batches))
     with written_whole(output) as unfinished:
         if output.suffix == ".npz":
             np.savez_compressed(unfinished, images=images)
-            return
-        columns = math.ceil(math.sqrt(len(images)))
-        grid = mosaic(images, math.ceil(len(images) / columns), columns)
-        unfinished.write_bytes(tf.io.encode_png(grid).numpy())
+        else:
+            columns = math.ceil(math.sqrt(number))
+            grid = mosaic(images, math.ceil(number / columns), columns)
+            unfinished.write_bytes(tf.io.encode_png(grid).numpy())
+    if batches.num_non_finite:
+        _print_warning(
+            f"of {number:,} samples of {name} {batches.num_non_finite:,} are not finite and have "
+            "black pixels"
+        )
 
 
 def _warn(name: str, samples: np.ndarray, data: FlowData) -> None:
@@ -122,6 +129,8 @@ def _warn(name: str, samples: np.ndarray, data: FlowData) -> None:
             "standard deviations from its mean"
         )
     if texts:
-        print(
-            f"warning: of {len(samples):,} samples of {name} {' and '.join(texts)}", file=sys.stderr
-        )
+        _print_warning(f"of {len(samples):,} samples of {name} {' and '.join(texts)}")
+
+
+def _print_warning(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

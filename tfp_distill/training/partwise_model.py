@@ -137,6 +137,14 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Whether what depends on the data has been set, here or before saving."""
 
     @property
+    def checks_first_rows(self) -> bool:
+        """Whether `fit` looks at its first batches even where the model is adapted."""
+        return False
+
+    def check_first_rows(self, x: Any, condition: Any = None) -> None:  # noqa: B027
+        """Raises `ValueError` if the first batches are none to train on."""
+
+    @property
     def seed(self) -> int:
         """Seed of the noise that training draws."""
         return self._seed
@@ -230,13 +238,16 @@ class PartwiseModel(PartitionedModel, abc.ABC):
 
         Raises:
           ValueError: if the model has no trainable weights, or the first batches are empty or not
-            finite.
+            finite, or have no noise where the model needs it.
         """
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
-        if self.compiled and not self.adapted:
+        if self.compiled and (self.checks_first_rows or not self.adapted):
             batch_size = kwargs.get("batch_size") or 32
-            self.adapt(*first_rows(x, y, batch_size, self.distribute_strategy))
+            rows = first_rows(x, y, batch_size, self.distribute_strategy)
+            self.check_first_rows(*rows)
+            if not self.adapted:
+                self.adapt(*rows)
         y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
         if isinstance(kwargs.get("validation_data"), tuple) and len(kwargs["validation_data"]) == 3:
             x_val, y_val, weights = kwargs["validation_data"]
