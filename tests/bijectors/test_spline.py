@@ -23,20 +23,23 @@ def _values(shape=(40, 3), size=1.5, dtype=np.float64, seed=1):
     return tf.constant(np.random.RandomState(seed).normal(size=shape, scale=size), dtype)
 
 
-def _tfp_spline(parameters, bins=BINS, bound=BOUND):
+def _tfp_spline(parameters, bins=BINS, bound=BOUND, min_slope=0.01):
     """TFP's spline of the same parameters."""
     widths, heights, raw = (
         tf.linalg.matrix_transpose(p) for p in tf.split(parameters, [bins, bins, bins - 1], axis=-2)
     )
-    sizes = (1e-3 + (1 - 1e-3 * bins) * tf.nn.softmax(p) for p in (widths, heights))
+    smallest = min(min_slope, 0.1 / bins)
+    sizes = (smallest + (1 - smallest * bins) * tf.nn.softmax(p) for p in (widths, heights))
     widths, heights = (2 * bound * s for s in sizes)
-    slopes = 1e-3 + tf.nn.softplus(raw + math.log(math.expm1(1 - 1e-3)))
+    slopes = min_slope + tf.nn.softplus(raw + math.log(math.expm1(1 - min_slope)))
     return tfp.bijectors.RationalQuadraticSpline(widths, heights, slopes, range_min=-bound)
 
 
-def test_agrees_with_tfps_spline():
-    transform, parameters, x = SplineTransform(BINS, BOUND), _parameters(), _values()
-    expected = _tfp_spline(parameters)
+@pytest.mark.parametrize(("bins", "min_slope"), [(BINS, 0.001), (BINS, 0.01), (40, 0.01)])
+def test_agrees_with_tfps_spline(bins, min_slope):
+    transform = SplineTransform(bins, BOUND, min_slope)
+    parameters, x = _parameters(bins=bins), _values()
+    expected = _tfp_spline(parameters, bins, min_slope=min_slope)
     assert np.any(np.abs(x) > BOUND) and np.any(np.abs(x) < BOUND)
     z, ildj = transform.inverse_and_ildj(x, parameters)
     np.testing.assert_allclose(z, expected.forward(x), atol=1e-12)
@@ -107,7 +110,7 @@ def test_extreme_parameters_leave_values_and_gradients_finite(size):
             loss = tf.reduce_mean(value) + tf.reduce_mean(log_derivative)
         assert np.all(np.isfinite(value))
         assert np.all(np.abs(value) <= np.maximum(np.abs(x), 4.0))
-        # log of s^2 (...) / q^2 with slopes and derivatives in [1e-3, 1e3], and a little beyond.
+        # log of s^2 (...) / q^2 with slopes and derivatives in [1e-2, 1e2], and a little beyond.
         assert np.all(np.isfinite(log_derivative))
         for gradient in tape.gradient(loss, [x, parameters]):
             assert np.all(np.isfinite(gradient))
@@ -129,6 +132,23 @@ def test_deep_flows_invert_in_float32(kind, num_steps, randomize):
     assert np.max(np.abs(z - x)) > 0.5
     np.testing.assert_allclose(again, x, atol=1e-4)
     np.testing.assert_allclose(fldj, -ildj, atol=1e-3)
+
+
+@pytest.mark.parametrize("slope", [0, 1e-5, 0.11, math.nan])
+def test_the_smallest_slope_is_checked(slope):
+    with pytest.raises(ValueError, match="`min_slope` must be from 1e-4 to 0.1, got"):
+        SplineTransform(8, 4.0, slope)
+
+
+@pytest.mark.parametrize("slope", [0.001, 0.05])
+def test_no_slope_at_an_end_of_a_bin_is_below_the_smallest(slope):
+    transform = SplineTransform(4, 1.0, slope)
+    raw = np.zeros([1, 11, 1])
+    raw[:, 8:] = -50.0  # The derivatives at the ends of the four bins, all of a half.
+    x = tf.constant([[[-0.5]], [[0.0]], [[0.5]]], tf.float64)
+    for value in x:
+        _, ildj = transform.inverse_and_ildj(value, tf.constant(raw))
+        np.testing.assert_allclose(np.exp(ildj), slope, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bins", [1, 101, 2.0, True])

@@ -182,8 +182,9 @@ def test_splines_of_all_architectures():
         mixing=True,
         num_bins=5,
         tail_bound=3.0,
+        min_slope=0.02,
     )
-    splines = dict(num_bins=5, tail_bound=3.0)
+    splines = dict(num_bins=5, tail_bound=3.0, min_slope=0.02)
     teacher, student = recipe.teacher_config((4,)), recipe.student_config((4,))
     assert teacher == MAFConfig(
         4, num_steps=5, hidden_units=64, transform="spline", mixing=True, **splines

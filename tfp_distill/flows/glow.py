@@ -58,6 +58,8 @@ class GlowConfig(FlowConfig):
         steps reach latents of 1e20. (What is factored out, once a level, has `FactorOut`'s bound.)
       num_bins: number of bins of a spline.
       tail_bound: where the tails of a spline begin.
+      min_slope: bound of a spline's derivatives; a larger one makes round trips more exact, a
+        smaller one sharper densities possible.
       num_bits: bits of a pixel's channel, 1 to 8; see `PixelFormat`.
       padding: number of pixels at each border that are padding.
       seed: seed of the initial weights, any integer.
@@ -71,6 +73,7 @@ class GlowConfig(FlowConfig):
     log_scale_bound: float = 1.0
     num_bins: int = 8
     tail_bound: float = 4.0
+    min_slope: float = 0.01
     num_bits: int = 8
     padding: int = 0
     seed: int = 0
@@ -176,6 +179,7 @@ class GlowConfig(FlowConfig):
             log_scale_bound=self.log_scale_bound,
             num_bins=self.num_bins,
             tail_bound=self.tail_bound,
+            min_slope=self.min_slope,
         )
 
     def _check_image_shape(self) -> None:

@@ -51,6 +51,8 @@ class MAFConfig(FlowConfig):
         for the sharpest conditional of the data relative to its marginal; 5 is a factor of 148.
       num_bins: number of bins of a spline.
       tail_bound: where the tails of a spline begin, in units of the standardised data.
+      min_slope: bound of a spline's derivatives; a larger one makes round trips more exact, a
+        smaller one sharper densities possible.
       inverse_autoregressive: whether to build an IAF.
       condition_dims: size of the condition, 0 for none.
       seed: seed of the initial weights, any integer.
@@ -67,6 +69,7 @@ class MAFConfig(FlowConfig):
     log_scale_bound: float = 5.0
     num_bins: int = 8
     tail_bound: float = 4.0
+    min_slope: float = 0.01
     inverse_autoregressive: bool = False
     condition_dims: int = 0
     seed: int = 0
@@ -131,4 +134,5 @@ class MAFConfig(FlowConfig):
             log_scale_bound=self.log_scale_bound,
             num_bins=self.num_bins,
             tail_bound=self.tail_bound,
+            min_slope=self.min_slope,
         )

@@ -44,6 +44,8 @@ class TabularGlowConfig(FlowConfig):
       log_scale_bound: bound of the affine coupling's log-scale, in nats.
       num_bins: number of bins of a spline.
       tail_bound: where the tails of a spline begin, in units of the standardised data.
+      min_slope: bound of a spline's derivatives; a larger one makes round trips more exact, a
+        smaller one sharper densities possible.
       condition_dims: size of the condition, 0 for none.
       seed: seed of the initial weights, any integer.
       columns: kinds of the D columns; None for continuous ones.
@@ -58,6 +60,7 @@ class TabularGlowConfig(FlowConfig):
     log_scale_bound: float = 3.0
     num_bins: int = 8
     tail_bound: float = 4.0
+    min_slope: float = 0.01
     condition_dims: int = 0
     seed: int = 0
     columns: Columns | None = None
@@ -123,4 +126,5 @@ class TabularGlowConfig(FlowConfig):
             log_scale_bound=self.log_scale_bound,
             num_bins=self.num_bins,
             tail_bound=self.tail_bound,
+            min_slope=self.min_slope,
         )

@@ -15,7 +15,13 @@ __all__ = ["make_transform"]
 
 
 def make_transform(
-    argument: str, name: Any, *, log_scale_bound: float, num_bins: int, tail_bound: float
+    argument: str,
+    name: Any,
+    *,
+    log_scale_bound: float,
+    num_bins: int,
+    tail_bound: float,
+    min_slope: float,
 ) -> ScalarTransform:
     """Makes the transform of a name.
 
@@ -25,6 +31,7 @@ def make_transform(
       log_scale_bound: of an affine transform, in nats; checked for all.
       num_bins: of a spline; checked for all.
       tail_bound: of a spline; checked for all.
+      min_slope: of a spline; checked for all.
 
     Raises:
       ValueError: if there is no transform of that name, or a value breaks its rule.
@@ -32,7 +39,7 @@ def make_transform(
     made = {
         "affine": AffineTransform(log_scale_bound),
         "additive": AdditiveTransform(),
-        "spline": SplineTransform(num_bins, tail_bound),
+        "spline": SplineTransform(num_bins, tail_bound, min_slope),
     }
     if name not in made:
         raise ValueError(f'`{argument}` must be "affine", "additive" or "spline", got {name!r}.')

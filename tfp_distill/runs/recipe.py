@@ -138,6 +138,9 @@ class Recipe:
 
     num_bins: int = _field(8, "Bins of splines.")
     tail_bound: float = _field(4.0, "Where the tails of splines begin.")
+    min_slope: float = _field(
+        0.01, "Bound of the slopes of splines; smaller for data with spikes, less exact inverses."
+    )
     mixing: bool = _field(False, "Whether linear maps go before the steps of maf and iaf.")
 
     partitions: tuple[str, ...] = _field(
@@ -447,7 +450,7 @@ class Recipe:
             getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
         )
         coupling = self.coupling(role, images=pixel_format is not None)
-        splines = dict(num_bins=self.num_bins, tail_bound=self.tail_bound)
+        splines = dict(num_bins=self.num_bins, tail_bound=self.tail_bound, min_slope=self.min_slope)
         seed = self.seed + _SEEDS[role]
         if pixel_format:
             self._check(f"{role}_architecture", "glow for images", architecture == "glow")

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["SplineTransform", "check_spline"]
+__all__ = ["SplineTransform"]
 
-_SMALLEST_BIN = 1e-3
-_SMALLEST_DERIVATIVE = 1e-3
+_SMALLEST_ROOT = 1e-12
 
 
 class _Bin(NamedTuple):
@@ -42,18 +41,22 @@ class SplineTransform:
     (equations 6 to 8). Outside of [-B, B] the map is the identity, and its derivative is 1 there.
 
     3K - 1 parameters: K of the widths and K of the heights, by softmax, and K - 1 of the inner
-    derivatives, by softplus. No bin is smaller than 1e-3 of the interval, no derivative smaller
-    than 1e-3, so that slopes are within [1e-3, 1e3].
+    derivatives, by softplus. No derivative at an end of a bin is smaller than `min_slope`, and no
+    bin is smaller than min(min_slope, 0.1 / K) of the interval. The inverse map divides the rounding
+    of its argument by the slope: the bound keeps round trips exact.
 
     Args:
       num_bins: number K of bins, 2 to 100.
       tail_bound: B, positive.
+      min_slope: bound of derivatives and of the sizes of bins, 1e-4 to 0.1.
     """
 
-    def __init__(self, num_bins: int, tail_bound: float) -> None:
-        check_spline(num_bins, tail_bound)
+    def __init__(self, num_bins: int, tail_bound: float, min_slope: float = 0.01) -> None:
+        _check(num_bins, tail_bound, min_slope)
         self._num_bins = num_bins
         self._bound = float(tail_bound)
+        self._min_slope = float(min_slope)
+        self._min_share = min(self._min_slope, 0.1 / num_bins)
         self.num_parameters = 3 * num_bins - 1
 
     def inverse_and_ildj(self, x: tf.Tensor, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -84,18 +87,18 @@ class SplineTransform:
     def _normalize(self, x, parameters):
         found = self._find_bin(x, parameters, by_height=False)
         xi = tf.clip_by_value((x - found.left) / found.width, 0.0, 1.0)
-        slope, d_0, d_1 = _slopes(found)
+        slope, d_0, d_1 = self._slopes(found)
         z = found.bottom + found.height * _progress(xi, slope, d_0, d_1)
         return z, _log_derivative(xi, slope, d_0, d_1)
 
     def _generate(self, z, parameters):
         found = self._find_bin(z, parameters, by_height=True)
-        slope, d_0, d_1 = _slopes(found)
+        slope, d_0, d_1 = self._slopes(found)
         # 0 = a xi^2 + b xi + c, solved without a difference of equals: where b < 0, a > 0.
         eta = tf.clip_by_value((z - found.bottom) / found.height, 0.0, 1.0)
         curvature = eta * (d_0 + d_1 - 2.0 * slope)
         a, b, c = slope - d_0 + curvature, d_0 - curvature, -slope * eta
-        root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, _SMALLEST_DERIVATIVE**4))
+        root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, _SMALLEST_ROOT))
         is_rising = b >= 0.0
         twice = tf.where(is_rising, b + root, root - b)
         xi = tf.where(is_rising, -2.0 * c / twice, twice / (2.0 * tf.where(is_rising, 1.0, a)))
@@ -112,8 +115,8 @@ class SplineTransform:
             dL/du_k = p_k (a_k - sum_j a_j p_j),    a_k = c_1 (dL/dsize [k = i] + dL/dstart [k < i])
         """
         bins, bound = self._num_bins, self._bound
-        smallest = 2.0 * bound * _SMALLEST_BIN
-        rest = 2.0 * bound * (1.0 - _SMALLEST_BIN * bins)
+        smallest = 2.0 * bound * self._min_share
+        rest = 2.0 * bound * (1.0 - self._min_share * bins)
 
         @tf.custom_gradient
         def find(value, parameters):
@@ -158,27 +161,29 @@ class SplineTransform:
 
         return _Bin(*find(value, parameters))
 
+    def _slopes(self, found: _Bin) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the slope of the bin and the derivatives at its ends."""
+        smallest = self._min_slope
+        one = math.log(math.expm1(1.0 - smallest))  # A raw derivative of 0 is one of 1.
+        d_0 = smallest + tf.nn.softplus(found.raw_left + one)
+        d_1 = smallest + tf.nn.softplus(found.raw_right + one)
+        return found.height / found.width, d_0, d_1
 
-def check_spline(num_bins: int, tail_bound: float) -> None:
+
+def _check(num_bins: int, tail_bound: float, min_slope: float) -> None:
     """Raises `ValueError` unless the sizes of a spline are usable."""
     if not isinstance(num_bins, int) or isinstance(num_bins, bool) or not 2 <= num_bins <= 100:
         raise ValueError(f"`num_bins` must be an integer from 2 to 100, got {num_bins!r}.")
     if not (math.isfinite(tail_bound) and tail_bound > 0):
         raise ValueError(f"`tail_bound` must be positive and finite, got {tail_bound}.")
+    if not 1e-4 <= min_slope <= 0.1:
+        raise ValueError(f"`min_slope` must be from 1e-4 to 0.1, got {min_slope}.")
 
 
 def _softmax(raw):
     """Returns softmax over the second axis, for which `tf.nn.softmax` transposes."""
     raised = tf.exp(raw - tf.reduce_max(raw, axis=1, keepdims=True))
     return raised / tf.reduce_sum(raised, axis=1, keepdims=True)
-
-
-def _slopes(found: _Bin) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the slope of the bin and the derivatives at its ends."""
-    one = math.log(math.expm1(1.0 - _SMALLEST_DERIVATIVE))  # A raw derivative of 0 is one of 1.
-    d_0 = _SMALLEST_DERIVATIVE + tf.nn.softplus(found.raw_left + one)
-    d_1 = _SMALLEST_DERIVATIVE + tf.nn.softplus(found.raw_right + one)
-    return found.height / found.width, d_0, d_1
 
 
 def _progress(xi, slope, d_0, d_1):
