@@ -42,8 +42,8 @@ class SplineTransform:
 
     3K - 1 parameters: K of the widths and K of the heights, by softmax, and K - 1 of the inner
     derivatives, by softplus. No derivative at an end of a bin is smaller than `min_slope`, and no
-    bin is smaller than min(min_slope, 0.1 / K) of the interval. The inverse map divides the rounding
-    of its argument by the slope: the bound keeps round trips exact.
+    bin is smaller than min(min_slope, 0.1 / K) of the interval: the inverse divides the rounding of
+    its argument by the slope.
 
     Args:
       num_bins: number K of bins, 2 to 100.
