@@ -118,7 +118,7 @@ def evaluate_flow(
         at_0, at_1 = (pixel_format.bits_per_dim(nats, flow.event_shape) for nats in (0.0, 1.0))
         per_nat = at_0 - at_1
         error = per_nat * likelihood.standard_error
-    latents = evaluation_batch_size(flow)
+    latents = 2 * evaluation_batch_size(flow)
     conditions = None if condition is None else _in_turn(condition, latents)
     return Result(
         name=name,

@@ -168,7 +168,7 @@ class Recipe:
         False, "Whether the end-to-end part of the training has new optimisers."
     )
 
-    batch_size: int = _field(1024, "Rows of a training batch.")
+    batch_size: int = _field(512, "Rows of a training batch.")
     warmup_steps: int = _field(500, "Steps of linear warm-up, at most a tenth of the training.")
     clip_norm: float = _field(1.0, "Largest norm of the gradient.")
     ema_momentum: float = _field(0.99, "Momentum of the average of the weights; 0 for none.")

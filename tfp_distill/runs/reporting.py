@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -74,7 +76,7 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
     data, recipe = run.data, run.recipe
     names = outcome.names if outcome else run.trained()
     flows = {name: run.load_flow(name) for name in names}
-    samples = {} if data.pixel_format else _sample_rows(run, flows)
+    samples, tests = ({}, {}) if data.pixel_format else _sample_rows(run, flows)
     data_range = None if data.pixel_format else DataRange.of_rows(data.train)
     results, curves, histories = [], {}, {}
     for name, flow in flows.items():
@@ -88,7 +90,7 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
                 data.test_condition,
                 frechet=_frechet_distances(run, flow),
                 samples=data_range and sample_quality(samples[name], data_range, data.test),
-                two_sample=_two_sample_test(run, samples[name]) if samples else None,
+                two_sample=tests.get(name),
                 training_steps=record.steps,
                 training_seconds=record.seconds,
                 skipped_steps=record.skipped_steps,
@@ -231,8 +233,21 @@ def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistan
     }
 
 
-def _sample_rows(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, np.ndarray]:
-    return {name: _samples(flow, run.data.test_condition) for name, flow in flows.items()}
+def _sample_rows(
+    run: RunDirectory, flows: Mapping[str, Flow]
+) -> tuple[dict[str, np.ndarray], dict[str, TwoSampleTest | None]]:
+    """Draws samples of all flows and tells them from test rows, several flows side by side.
+
+    Most of it is compilation and small networks, which leave cores idle.
+    """
+
+    def examine(flow: Flow) -> tuple[np.ndarray, TwoSampleTest | None]:
+        samples = _samples(flow, run.data.test_condition)
+        return samples, _two_sample_test(run, samples)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        samples, tests = zip(*pool.map(examine, flows.values()), strict=True)
+    return dict(zip(flows, samples, strict=True)), dict(zip(flows, tests, strict=True))
 
 
 def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:
