@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from published_images import draw, idx_bytes, write_image
 
-from tfp_distill.data.images import is_image_file, load_file
+from tfp_distill.data.images.image_sets import is_image_file, load_file
 
 
 def rows(*parts):

@@ -13,8 +13,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.image_classification import mnist
 
-from tfp_distill.data import embedded, image_arrays, image_builders, images
+from tfp_distill.data import embedded
 from tfp_distill.data.embedded import make_digits
+from tfp_distill.data.images import image_arrays, image_builders, image_sets
 from tfp_distill.pixels import PixelFormat
 
 
@@ -34,19 +35,19 @@ def trust_archives(monkeypatch, name, directory):
 
 def load(name, tmp_path, **arguments):
     directories = {"data_dir": tmp_path / "prepared", "manual_dir": tmp_path}
-    return images.load(name, **directories | arguments)
+    return image_sets.load(name, **directories | arguments)
 
 
 class TestDigits:
     def test_parts(self):
-        parts = images.load("digits")
+        parts = image_sets.load("digits")
         assert [part.shape for part in parts] == [(n, 8, 8, 1) for n in (1437, 180, 180)]
         assert all(part.dtype == np.uint8 for part in parts)
-        for part, again in zip(parts, images.load("digits", seed=3), strict=True):
+        for part, again in zip(parts, image_sets.load("digits", seed=3), strict=True):
             np.testing.assert_array_equal(part, again)
 
     def test_levels_are_those_of_four_bits(self):
-        parts = images.load("digits")
+        parts = image_sets.load("digits")
         stored = embedded.load_digits()
         assert stored.shape == (1797, 8, 8) and stored.max() == 16
         expected = np.minimum(16 * stored.astype(int), 255).astype(np.uint8)
@@ -55,11 +56,11 @@ class TestDigits:
         np.testing.assert_array_equal(np.unique(levels), np.arange(16))
 
     def test_parts_look_alike(self):
-        means = [part.mean() for part in images.load("digits")]
+        means = [part.mean() for part in image_sets.load("digits")]
         assert max(means) - min(means) < 5
 
     def test_resized(self):
-        assert images.load("digits", image_size=4).test.shape == (180, 4, 4, 1)
+        assert image_sets.load("digits", image_size=4).test.shape == (180, 4, 4, 1)
 
     def test_file_is_small_and_attributed(self):
         directory = importlib.resources.files(embedded)
@@ -187,12 +188,12 @@ def test_without_network(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [0, -1, 1025, 2.0, "8", True])
 def test_image_size(size):
     with pytest.raises(ValueError, match=f"`image_size` must be .* 1 to 1024, got {size!r}"):
-        images.load("cifar10", image_size=size)
+        image_sets.load("cifar10", image_size=size)
 
 
 def test_unknown_name():
     with pytest.raises(ValueError, match="`source` must be one of digits, .*, got 'svhn'"):
-        images.load("svhn")
+        image_sets.load("svhn")
 
 
 class TestArrays:

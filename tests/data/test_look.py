@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfp_distill.data import load
-from tfp_distill.data.look import look_at
+from tfp_distill.data.tables.look import look_at
 
 ROWS = 2000
 random = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tfp_distill.evaluation import LearningCurve, learning_curves, marginals, pairwise
-from tfp_distill.evaluation.curves import Curve, draw_curves
-from tfp_distill.evaluation.style import label_at_right, model_colours, new_figure
+from tfp_distill.evaluation.figures.curves import Curve, draw_curves
+from tfp_distill.evaluation.figures.style import label_at_right, model_colours, new_figure
 
 NAMES = ["teacher", "student", "lkd", "ilkd", "skd"]
 LONG_NAMES = [

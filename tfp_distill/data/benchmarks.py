@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfp_distill.data import files
+from tfp_distill.data.tables import user_tables
 
 __all__ = [
     "NAMES",
@@ -23,7 +23,7 @@ NAMES = ("power", "gas", "hepmass", "miniboone", "bsds300", "bsds300/small")
 # The builders import TFDS, which takes over half a second: the functions here import them late.
 
 
-def load_embedded() -> files.Parts:
+def load_embedded() -> user_tables.Parts:
     """Returns the embedded subset of POWER, prepared as POWER is: 80,000/10,000/10,000 rows."""
     from tfp_distill.data import embedded
     from tfp_distill.data.tabular import power
@@ -33,7 +33,7 @@ def load_embedded() -> files.Parts:
         num_validation=embedded.NUM_VALIDATION,
         num_test=embedded.NUM_TEST,
     )
-    return files.Parts(power.FEATURE_NAMES, splits.train, splits.validation, splits.test)
+    return user_tables.Parts(power.FEATURE_NAMES, splits.train, splits.validation, splits.test)
 
 
 def load(
@@ -41,7 +41,7 @@ def load(
     *,
     data_dir: str | os.PathLike[str] | None,
     manual_dir: str | os.PathLike[str] | None,
-) -> files.Parts:
+) -> user_tables.Parts:
     """Reads a benchmark set, which is downloaded and prepared at its first use.
 
     Args:
@@ -63,7 +63,7 @@ def load(
     builder_class = {builder.name: builder for builder in builders}[name]
     builder = builder_class(data_dir=data_dir, config=config or None)
     prepare(builder, manual_dir)
-    return files.Parts(
+    return user_tables.Parts(
         builder.FEATURE_NAMES, *(_read(builder, part) for part in ("train", "validation", "test"))
     )
 

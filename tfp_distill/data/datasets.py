@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfp_distill.data import benchmarks, files, images
-from tfp_distill.data.column_kinds import choose_columns
+from tfp_distill.data import benchmarks
 from tfp_distill.data.flow_data import FlowData, Statistics
-from tfp_distill.data.look import look_at
+from tfp_distill.data.images import image_sets
 from tfp_distill.data.splits import check_fractions, first_rows
+from tfp_distill.data.tables import user_tables
+from tfp_distill.data.tables.column_kinds import choose_columns
+from tfp_distill.data.tables.look import look_at
 from tfp_distill.pixels import PixelFormat
 
 __all__ = [
@@ -27,7 +29,7 @@ _NUM_BITS = {"digits": 4}  # Those of the source; others have 8.
 
 def sources() -> tuple[str, ...]:
     """Returns the names that `load` knows besides files."""
-    return (_EMBEDDED, *benchmarks.NAMES, *images.NAMES)
+    return (_EMBEDDED, *benchmarks.NAMES, *image_sets.NAMES)
 
 
 def load(
@@ -120,7 +122,7 @@ def load(
         if value < 0:
             raise ValueError(f"`{name}` must be at least 0, got {value}.")
     check_fractions(validation_fraction, test_fraction)
-    options = files.TableOptions(
+    options = user_tables.TableOptions(
         columns=tuple(columns),
         drop_columns=tuple(drop_columns),
         drop_missing=drop_missing,
@@ -136,8 +138,8 @@ def load(
     path = pathlib.Path(source).expanduser()
     published = dict(data_dir=data_dir, manual_dir=manual_dir)
     is_name = source == "" or source in sources()  # Whatever the directory holds of that name.
-    is_table = not is_name and files.table_suffix(path) in files.SUFFIXES
-    if source in images.NAMES or (not is_name and images.is_image_file(path)):
+    is_table = not is_name and user_tables.table_suffix(path) in user_tables.SUFFIXES
+    if source in image_sets.NAMES or (not is_name and image_sets.is_image_file(path)):
         pixel_format = PixelFormat(
             _NUM_BITS.get(source, 8) if num_bits is None else num_bits, padding
         )
@@ -145,10 +147,10 @@ def load(
         drawn = dict(
             seed=split_seed, validation_fraction=validation_fraction, image_size=image_size
         )
-        if source in images.NAMES:
-            name, parts = source, images.load(source, **published, **drawn)
+        if source in image_sets.NAMES:
+            name, parts = source, image_sets.load(source, **published, **drawn)
         else:
-            parts = images.load_file(path, test_fraction=test_fraction, **drawn)
+            parts = image_sets.load_file(path, test_fraction=test_fraction, **drawn)
             name = path.stem
         parts = parts._replace(train=first_rows(parts.train, train_rows))
         if not set(column_kinds) <= {"auto", "continuous"}:
@@ -165,8 +167,10 @@ def load(
         if value != default:
             raise ValueError(f"`{name}` must be {default} where `source` is no image, got {value}.")
     if is_table:
-        name = path.name[: -len(files.table_suffix(path))]
-        data = _to_flow_data(name, files.load_file(path, options), options, standardized=False)
+        name = path.name[: -len(user_tables.table_suffix(path))]
+        data = _to_flow_data(
+            name, user_tables.load_file(path, options), options, standardized=False
+        )
         return _with_columns(data, column_kinds)
     if source == _EMBEDDED:
         parts = benchmarks.load_embedded()
@@ -175,7 +179,7 @@ def load(
     else:
         raise ValueError(
             f"`source` must be one of {', '.join(sources())}, or a path of images or one that ends "
-            f"in {', '.join(files.SUFFIXES)}, got {str(source)!r}."
+            f"in {', '.join(user_tables.SUFFIXES)}, got {str(source)!r}."
         )
     options.check_unused(f"`source` is {source!r}")
     parts = parts._replace(train=first_rows(parts.train, train_rows))
@@ -196,7 +200,7 @@ def _expand(path: str | os.PathLike[str] | None) -> pathlib.Path | None:
     return None if path is None else pathlib.Path(path).expanduser()
 
 
-def _to_image_data(name: str, parts: images.ImageParts, pixel_format: PixelFormat) -> FlowData:
+def _to_image_data(name: str, parts: image_sets.ImageParts, pixel_format: PixelFormat) -> FlowData:
     channels = parts.train.shape[-1]
     moments = []
     for channel in range(channels):
@@ -211,7 +215,7 @@ def _to_image_data(name: str, parts: images.ImageParts, pixel_format: PixelForma
 
 
 def _to_flow_data(
-    name: str, parts: files.Parts, options: files.TableOptions, *, standardized: bool
+    name: str, parts: user_tables.Parts, options: user_tables.TableOptions, *, standardized: bool
 ) -> FlowData:
     condition_names = options.condition_columns
     unknown = [column for column in condition_names if column not in parts.names]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfp_distill.columns import Columns, DequantizedRows
-from tfp_distill.data.look import ColumnLook
+from tfp_distill.data.tables.look import ColumnLook
 from tfp_distill.pixels import DequantizedImages, PixelFormat
 
 __all__ = ["FlowData", "Statistics"]

@@ -2,21 +2,34 @@
 
 from tfp_distill.evaluation.callbacks import SampleGrid
 from tfp_distill.evaluation.comparisons import ahead_of_student, gap_closed, gap_closed_error
-from tfp_distill.evaluation.feature_statistics import (
+from tfp_distill.evaluation.figures.fronts import fronts
+from tfp_distill.evaluation.figures.learning_curves import LearningCurve, learning_curves
+from tfp_distill.evaluation.figures.mosaic import mosaic
+from tfp_distill.evaluation.figures.pictures import (
+    interpolations,
+    nearest_training_images,
+    reconstructions,
+    sample_grid,
+    temperature_sweep,
+)
+from tfp_distill.evaluation.figures.plots import marginals, pairwise
+from tfp_distill.evaluation.flow_result import Result, evaluate_flow
+from tfp_distill.evaluation.images.feature_statistics import (
     FeatureStatistics,
     image_statistics,
     reference_statistics,
 )
-from tfp_distill.evaluation.features import FeatureExtractor
-from tfp_distill.evaluation.flow_result import Result, evaluate_flow
-from tfp_distill.evaluation.frechet import FrechetDistance, check_comparable, frechet_distance
-from tfp_distill.evaluation.fronts import fronts
-from tfp_distill.evaluation.image_streams import (
+from tfp_distill.evaluation.images.features import FeatureExtractor
+from tfp_distill.evaluation.images.frechet import (
+    FrechetDistance,
+    check_comparable,
+    frechet_distance,
+)
+from tfp_distill.evaluation.images.image_streams import (
     ImageStream,
     interpolated_images,
     sampled_images,
 )
-from tfp_distill.evaluation.learning_curves import LearningCurve, learning_curves
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
     evaluate_likelihood,
@@ -24,28 +37,19 @@ from tfp_distill.evaluation.likelihood import (
     latent_round_trip_error,
     round_trip_error,
 )
-from tfp_distill.evaluation.mosaic import mosaic
 from tfp_distill.evaluation.paired import (
     PairedDifference,
     error_of_gap_closed,
     paired_difference,
 )
-from tfp_distill.evaluation.part_curves import part_curves
-from tfp_distill.evaluation.part_history import (
+from tfp_distill.evaluation.parts.part_curves import part_curves
+from tfp_distill.evaluation.parts.part_history import (
     EpochRecord,
     PartHistory,
     PhaseSummary,
     phase_summaries,
 )
-from tfp_distill.evaluation.part_tables import phase_table, training_table
-from tfp_distill.evaluation.pictures import (
-    interpolations,
-    nearest_training_images,
-    reconstructions,
-    sample_grid,
-    temperature_sweep,
-)
-from tfp_distill.evaluation.plots import marginals, pairwise
+from tfp_distill.evaluation.parts.part_tables import phase_table, training_table
 from tfp_distill.evaluation.report import write_report
 from tfp_distill.evaluation.results import read_results_json, write_results_json
 from tfp_distill.evaluation.sample_quality import DataRange, SampleQuality, sample_quality

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.compiling import compiled
-from tfp_distill.evaluation.mosaic import mosaic
-from tfp_distill.evaluation.pictures import check_temperature
+from tfp_distill.evaluation.figures.mosaic import mosaic
+from tfp_distill.evaluation.figures.pictures import check_temperature
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import averaged_weights, sample_latents

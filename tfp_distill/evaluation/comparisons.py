@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfp_distill.evaluation.flow_result import Result
-from tfp_distill.evaluation.frechet import check_comparable
+from tfp_distill.evaluation.images.frechet import check_comparable
 from tfp_distill.evaluation.paired import PairedDifference, error_of_gap_closed, paired_difference
 
 __all__ = ["ahead_of_student", "gap_closed", "gap_closed_error"]

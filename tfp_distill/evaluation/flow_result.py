@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfp_distill.evaluation.frechet import FrechetDistance
+from tfp_distill.evaluation.images.frechet import FrechetDistance
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
     evaluate_likelihood,

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfp_distill.evaluation.comparisons import ahead_of_student, gap_closed, gap_closed_error
 from tfp_distill.evaluation.flow_result import Result
-from tfp_distill.evaluation.frechet import FrechetDistance
+from tfp_distill.evaluation.images.frechet import FrechetDistance
 from tfp_distill.evaluation.likelihood import Likelihood
 from tfp_distill.evaluation.sample_quality import SampleQuality
 from tfp_distill.evaluation.speed import Speed

@@ -9,8 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from tfp_distill.evaluation.figures.style import (
+    FAINT,
+    label_at_right,
+    model_colours,
+    new_figure,
+    tidy,
+)
 from tfp_distill.evaluation.flow_result import Result
-from tfp_distill.evaluation.style import FAINT, label_at_right, model_colours, new_figure, tidy
 
 __all__ = ["fronts"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tfp_distill.evaluation.part_history import PartHistory, phase_summaries
+from tfp_distill.evaluation.parts.part_history import PartHistory, phase_summaries
 from tfp_distill.evaluation.text_table import UNDEFINED, Table, format_bytes, format_duration
 
 __all__ = ["phase_table", "training_table"]

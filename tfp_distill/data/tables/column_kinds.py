@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfp_distill.columns import COLUMN_KINDS, LARGEST_INTEGER, Columns
-from tfp_distill.data.look import ColumnLook
+from tfp_distill.data.tables.look import ColumnLook
 
 __all__ = ["choose_columns"]
 

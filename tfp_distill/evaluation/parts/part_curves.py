@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from tfp_distill.evaluation.curves import Curve, draw_curves
-from tfp_distill.evaluation.part_history import PartHistory
+from tfp_distill.evaluation.figures.curves import Curve, draw_curves
+from tfp_distill.evaluation.parts.part_history import PartHistory
 
 __all__ = ["part_curves"]
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfp_distill.data import numpy_files, text_tables
+from tfp_distill.data import numpy_files
 from tfp_distill.data.reading import check_unpacked, reading
-from tfp_distill.data.text_tables import MAX_INTEGER, Columns, too_large
+from tfp_distill.data.tables import text_tables
+from tfp_distill.data.tables.text_tables import MAX_INTEGER, Columns, too_large
 
 __all__ = [
     "SUFFIXES",

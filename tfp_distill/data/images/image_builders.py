@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.data import benchmarks, image_arrays
+from tfp_distill.data import benchmarks
+from tfp_distill.data.images import image_arrays
 
 __all__ = [
     "NAMES",

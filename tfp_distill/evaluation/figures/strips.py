@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tfp_distill.evaluation.mosaic import mosaic
-from tfp_distill.evaluation.style import FAINT, new_figure
+from tfp_distill.evaluation.figures.mosaic import mosaic
+from tfp_distill.evaluation.figures.style import FAINT, new_figure
 
 __all__ = ["Section", "Strip", "draw_strips"]
 

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import scipy.linalg
 
-from tfp_distill.evaluation.feature_statistics import FeatureStatistics
+from tfp_distill.evaluation.images.feature_statistics import FeatureStatistics
 
 __all__ = ["FrechetDistance", "check_comparable", "frechet_distance"]
 

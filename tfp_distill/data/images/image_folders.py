@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.data import image_arrays
+from tfp_distill.data.images import image_arrays
 from tfp_distill.data.reading import allowed_bytes, short
 
 __all__ = [

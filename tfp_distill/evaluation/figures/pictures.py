@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tfp_distill.evaluation.strips import Section, Strip, draw_strips
-from tfp_distill.evaluation.style import model_colours
+from tfp_distill.evaluation.figures.strips import Section, Strip, draw_strips
+from tfp_distill.evaluation.figures.style import model_colours
 from tfp_distill.flows import Flow, interpolate
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.pixels import PixelFormat

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from tfp_distill.evaluation.curves import Curve, draw_curves
+from tfp_distill.evaluation.figures.curves import Curve, draw_curves
 
 __all__ = ["LearningCurve", "learning_curves"]
 

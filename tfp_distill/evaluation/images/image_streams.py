@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.compiling import compiled, xla_pays
+from tfp_distill.evaluation.figures.pictures import check_images_of, check_temperature
 from tfp_distill.evaluation.likelihood import evaluation_batch_size
-from tfp_distill.evaluation.pictures import check_images_of, check_temperature
 from tfp_distill.flows import Flow, interpolate_latents
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.pixels import PixelFormat

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from tfp_distill.data.dependence import find_dependent
+from tfp_distill.data.tables.dependence import find_dependent
 
 __all__ = [
     "ColumnLook",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfp_distill.data import image_arrays, image_builders, image_files, image_folders
+from tfp_distill.data.images import image_arrays, image_builders, image_files, image_folders
 
 __all__ = [
     "NAMES",

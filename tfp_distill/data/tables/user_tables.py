@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfp_distill.data.look import ColumnLook, look_at, rising_columns
 from tfp_distill.data.splits import SPLITS, draw_missing, first_rows
-from tfp_distill.data.tables import SUFFIXES, Table, read_tables, table_suffix
+from tfp_distill.data.tables.look import ColumnLook, look_at, rising_columns
+from tfp_distill.data.tables.tables import SUFFIXES, Table, read_tables, table_suffix
 
 __all__ = [
     "SUFFIXES",

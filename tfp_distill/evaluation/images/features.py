@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.compiling import compiled
-from tfp_distill.evaluation.fingerprints import model_fingerprint
+from tfp_distill.evaluation.images.fingerprints import model_fingerprint
 from tfp_distill.flows.config import check_at_least
 
 __all__ = ["FeatureExtractor", "check_images"]

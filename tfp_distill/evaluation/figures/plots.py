@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tfp_distill.evaluation.style import (
+from tfp_distill.evaluation.figures.style import (
     DATA_COLOUR,
     FAINT,
     model_colours,

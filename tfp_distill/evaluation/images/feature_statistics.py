@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tfp_distill.evaluation.features import FeatureExtractor, check_images
-from tfp_distill.evaluation.fingerprints import ImagesFingerprint
+from tfp_distill.evaluation.images.features import FeatureExtractor, check_images
+from tfp_distill.evaluation.images.fingerprints import ImagesFingerprint
 
 __all__ = ["FeatureStatistics", "image_statistics", "reference_statistics"]
 

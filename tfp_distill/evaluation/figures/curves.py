@@ -10,7 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tfp_distill.evaluation.style import FAINT, label_at_right, model_colours, new_figure, tidy
+from tfp_distill.evaluation.figures.style import (
+    FAINT,
+    label_at_right,
+    model_colours,
+    new_figure,
+    tidy,
+)
 
 __all__ = ["Curve", "draw_curves"]
 

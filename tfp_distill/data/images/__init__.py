@@ -1,0 +1,1 @@
+"""Images from published sets and from the user's files."""

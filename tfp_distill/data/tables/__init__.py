@@ -1,0 +1,1 @@
+"""Tables of the user's: reading them, and looking at their columns."""

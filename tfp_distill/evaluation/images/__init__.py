@@ -1,0 +1,1 @@
+"""Images that a flow makes, and their Frechet distance from real ones."""

@@ -1,0 +1,1 @@
+"""What happened to each part in a training in parts."""
