@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs all stages."""
-    from tfp_distill.runs.race import check_race, race
+    from tfp_distill.runs.racing.race import check_race, race
     from tfp_distill.runs.reporting import evaluate, show_data
     from tfp_distill.runs.run_directory import open_run
     from tfp_distill.runs.stages import (

@@ -9,8 +9,8 @@ from jobs import run
 from tfp_distill import load_flow
 from tfp_distill.evaluation.results import read_results_json
 from tfp_distill.runs.fitting import read_record
-from tfp_distill.runs.partition_names import PartitionName, split_model_name
 from tfp_distill.runs.recipe import METHODS
+from tfp_distill.runs.recipe.partition_names import PartitionName, split_model_name
 from trainers import sample, train_parts
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]

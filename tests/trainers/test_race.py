@@ -8,8 +8,8 @@ from absl import app
 from jobs import parse, run
 
 from tfp_distill import load_flow
-from tfp_distill.runs.candidates import Candidate
 from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.racing.candidates import Candidate
 from tfp_distill.runs.recipe import define_run_flags
 from tfp_distill.runs.run_directory import open_run
 from trainers import compress, export, sample

@@ -45,10 +45,10 @@ from tfp_distill.evaluation.text_table import UNDEFINED
 from tfp_distill.flows import Flow
 from tfp_distill.runs.data_tables import columns_table
 from tfp_distill.runs.fitting import read_record
-from tfp_distill.runs.partition_names import END_TO_END
 from tfp_distill.runs.partitions import part_history
-from tfp_distill.runs.race import Outcome
-from tfp_distill.runs.race_report import race_summary, race_table
+from tfp_distill.runs.racing.race import Outcome
+from tfp_distill.runs.racing.race_report import race_summary, race_table
+from tfp_distill.runs.recipe.partition_names import END_TO_END
 from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["evaluate", "show_data"]

@@ -13,9 +13,9 @@ from tfp_distill.distillation import matching_steps
 from tfp_distill.evaluation import FeatureExtractor, evaluate_likelihood
 from tfp_distill.files import copy_file, write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
-from tfp_distill.runs.candidates import is_folder
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.partitions import check_partitions, sorted_names
+from tfp_distill.runs.racing.candidates import is_folder
 from tfp_distill.runs.recipe import Recipe, recipe_from_flags
 
 __all__ = ["RunDirectory", "open_run"]

@@ -33,9 +33,9 @@ from tfp_distill.runs.fitting import (
     training_rows,
 )
 from tfp_distill.runs.guard import Guard
-from tfp_distill.runs.partition_names import END_TO_END
 from tfp_distill.runs.partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
 from tfp_distill.runs.recipe import Recipe
+from tfp_distill.runs.recipe.partition_names import END_TO_END
 from tfp_distill.runs.run_directory import RunDirectory
 from tfp_distill.training import HeldCosineDecay, PartwiseModel
 

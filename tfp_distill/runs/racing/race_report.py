@@ -12,7 +12,7 @@ from tfp_distill.evaluation import (
 )
 from tfp_distill.evaluation.paired import error_of_gap_closed
 from tfp_distill.evaluation.text_table import format_duration
-from tfp_distill.runs.race import Outcome
+from tfp_distill.runs.racing.race import Outcome
 from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["race_summary", "race_table"]

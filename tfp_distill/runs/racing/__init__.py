@@ -1,0 +1,1 @@
+"""Races: the smallest flow within a tolerance of its teacher."""

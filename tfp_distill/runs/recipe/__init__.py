@@ -1,0 +1,11 @@
+"""Recipes: all options of a run, in groups, as dataclasses and as flags."""
+
+from tfp_distill.runs.recipe.distillation_options import METHODS
+from tfp_distill.runs.recipe.recipe import Recipe
+from tfp_distill.runs.recipe.recipe_flags import (
+    define_recipe_flags,
+    define_run_flags,
+    recipe_from_flags,
+)
+
+__all__ = ["METHODS", "Recipe", "define_recipe_flags", "define_run_flags", "recipe_from_flags"]

@@ -1,0 +1,158 @@
+"""Which flows a run trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from tfp_distill.runs.recipe.options import Options, option
+
+# A script knows its flags before TensorFlow is there: what needs it is imported where it is used.
+if TYPE_CHECKING:
+    from tfp_distill.columns import Columns
+    from tfp_distill.flows import FlowConfig
+    from tfp_distill.pixels import PixelFormat
+
+__all__ = ["FlowOptions"]
+
+_ARCHITECTURES = ("glow", "maf", "iaf")
+# Added to the seed of the recipe: teacher and students do not start with the same weights.
+_SEEDS = {"teacher": 0, "student": 1_000_003}
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowOptions(Options):
+    """Architectures of teacher and students, and how long and how fast each learns."""
+
+    seed: int = option(0, "Seed of weights, batches and latents.")
+    teacher_architecture: str = option("glow", "glow, maf or iaf.")
+    teacher_depth: int = option(5, "Number of steps, for images of each level.")
+    teacher_levels: int = option(3, "Number of levels of a Glow of images.")
+    teacher_coupling: str = option(
+        "", "affine, additive (glow only) or spline; if empty spline for a glow of rows."
+    )
+    teacher_hidden_layers: int = option(
+        0, "Hidden layers of conditioners of rows; 0: 5 of an affine or additive glow, else 2."
+    )
+    teacher_width: int = option(64, "Hidden units or channels of the conditioners.")
+    teacher_training_steps: int = option(
+        4000, "Training steps of the teacher, rounded up to a multiple of report_steps."
+    )
+    teacher_learning_rate: float = option(1e-2, "Peak learning rate of the teacher.")
+    student_architecture: str = option("glow", "glow, maf or iaf.")
+    student_depth: int = option(3, "Number of steps, for images of each level.")
+    student_levels: int = option(3, "Number of levels of a Glow of images.")
+    student_coupling: str = option(
+        "", "affine, additive (glow only) or spline; if empty spline for a glow of rows."
+    )
+    student_hidden_layers: int = option(
+        0, "Hidden layers of conditioners of rows; 0: 5 of an affine or additive glow, else 2."
+    )
+    student_width: int = option(32, "Hidden units or channels of the conditioners.")
+    student_training_steps: int = option(
+        3000, "Training steps of each student, rounded up to a multiple of report_steps."
+    )
+    student_learning_rate: float = option(2e-2, "Peak learning rate of each student.")
+    num_bins: int = option(8, "Bins of splines.")
+    tail_bound: float = option(4.0, "Where the tails of splines begin.")
+    min_slope: float = option(
+        0.01, "Bound of the slopes of splines; smaller for data with spikes, less exact inverses."
+    )
+    mixing: bool = option(False, "Whether linear maps go before the steps of maf and iaf.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least(0, "seed", "teacher_hidden_layers", "student_hidden_layers")
+        self.check_at_least(1, "teacher_levels", "student_levels")
+        self.check_at_least(1, "teacher_training_steps", "student_training_steps")
+        self.check_positive("teacher_learning_rate", "student_learning_rate")
+        for role in ("teacher", "student"):
+            architecture, coupling = f"{role}_architecture", f"{role}_coupling"
+            rule = f"one of {', '.join(_ARCHITECTURES)}"
+            self.check(architecture, rule, getattr(self, architecture) in _ARCHITECTURES)
+            is_glow = getattr(self, architecture) == "glow"
+            couplings = ("affine", "additive", "spline") if is_glow else ("affine", "spline")
+            is_legal = getattr(self, coupling) in ("", *couplings)
+            self.check(coupling, f"one of {', '.join(couplings)}", is_legal)
+        self.teacher_config((2,))
+        self.student_config((2,))
+
+    def teacher_config(
+        self,
+        event_shape: tuple[int, ...],
+        *,
+        condition_dims: int = 0,
+        pixel_format: PixelFormat | None = None,
+        columns: Columns | None = None,
+    ) -> FlowConfig:
+        """Returns the architecture of the teacher for examples of a shape.
+
+        Raises:
+          ValueError: if the architecture does not fit examples of that shape.
+        """
+        return self._config("teacher", event_shape, condition_dims, pixel_format, columns)
+
+    def student_config(
+        self,
+        event_shape: tuple[int, ...],
+        *,
+        condition_dims: int = 0,
+        pixel_format: PixelFormat | None = None,
+        columns: Columns | None = None,
+    ) -> FlowConfig:
+        """Returns the architecture of every student, as `teacher_config`."""
+        return self._config("student", event_shape, condition_dims, pixel_format, columns)
+
+    def coupling(self, role: str, *, images: bool) -> str:
+        """Returns the coupling of "teacher" or "student"."""
+        is_glow_of_rows = not images and getattr(self, f"{role}_architecture") == "glow"
+        return getattr(self, f"{role}_coupling") or ("spline" if is_glow_of_rows else "affine")
+
+    def _config(
+        self,
+        role: str,
+        event_shape: tuple[int, ...],
+        condition_dims: int,
+        pixel_format: PixelFormat | None,
+        columns: Columns | None,
+    ) -> FlowConfig:
+        from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
+
+        architecture, depth, width, levels = (
+            getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
+        )
+        coupling = self.coupling(role, images=pixel_format is not None)
+        splines = dict(num_bins=self.num_bins, tail_bound=self.tail_bound, min_slope=self.min_slope)
+        seed = self.seed + _SEEDS[role]
+        if pixel_format:
+            self.check(f"{role}_architecture", "glow for images", architecture == "glow")
+            return GlowConfig(
+                event_shape,
+                num_levels=levels,
+                steps_per_level=depth,
+                hidden_channels=width,
+                coupling=coupling,
+                **splines,
+                num_bits=pixel_format.num_bits,
+                padding=pixel_format.padding,
+                seed=seed,
+            )
+        common = dict(
+            dims=event_shape[0],
+            num_steps=depth,
+            hidden_units=width,
+            num_hidden_layers=getattr(self, f"{role}_hidden_layers")
+            or (5 if architecture == "glow" and coupling != "spline" else 2),
+            condition_dims=condition_dims,
+            seed=seed,
+            columns=columns,
+            **splines,
+        )
+        if architecture == "glow":
+            return TabularGlowConfig(**common, coupling=coupling)
+        return MAFConfig(
+            **common,
+            transform=coupling,
+            mixing=self.mixing,
+            inverse_autoregressive=architecture == "iaf",
+        )

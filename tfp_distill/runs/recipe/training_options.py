@@ -1,0 +1,37 @@
+"""How every flow of a run is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfp_distill.runs.recipe.options import Options, option
+
+__all__ = ["TrainingOptions"]
+
+_JIT_COMPILE: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions(Options):
+    """Batches, optimisers and reports."""
+
+    batch_size: int = option(512, "Rows of a training batch.")
+    warmup_steps: int = option(500, "Steps of linear warm-up, at most a tenth of the training.")
+    clip_norm: float = option(1.0, "Largest norm of the gradient.")
+    ema_momentum: float = option(0.99, "Momentum of the average of the weights; 0 for none.")
+    weight_decay: float = option(0.0, "Decoupled weight decay (AdamW).")
+    jit_compile: str = option("auto", "Whether XLA compiles: on, off, or auto for where it pays.")
+    report_steps: int = option(250, "Steps between two measurements on validation data.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least(1, "batch_size", "report_steps")
+        self.check_at_least(0, "warmup_steps", "weight_decay")
+        self.check_positive("clip_norm")
+        self.check("ema_momentum", "at least 0 and less than 1", 0 <= self.ema_momentum < 1)
+        self.check("jit_compile", "auto, on or off", self.jit_compile in _JIT_COMPILE)
+
+    @property
+    def uses_xla(self) -> str | bool:
+        """`jit_compile` as Keras's `compile` takes it."""
+        return _JIT_COMPILE[self.jit_compile]
