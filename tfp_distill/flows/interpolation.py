@@ -53,14 +53,18 @@ def interpolate(flow: Flow, x_a: Any, x_b: Any, alphas: Any, condition: Any = No
       `[batch, m, ...]`: every pair at every alpha.
 
     Raises:
-      ValueError: if `alphas` is no vector of numbers in [0, 1]. (The values of a symbolic tensor
-        are not checked.)
+      ValueError: if `alphas` is no vector of numbers in [0, 1] (the values of a symbolic tensor are
+        not checked), or `x_b` has not as many rows as `x_a`.
     """
     alphas = tf.convert_to_tensor(alphas, flow.compute_dtype)
     known = tf.get_static_value(alphas)
     if alphas.shape.rank != 1 or (known is not None and not np.all((known >= 0) & (known <= 1))):
         raise ValueError(f"`alphas` must be a vector of numbers in [0, 1], got {alphas}.")
-    z = interpolate_latents(flow.to_latent(x_a, condition), flow.to_latent(x_b, condition), alphas)
+    ends = flow.to_latent(x_a, condition), flow.to_latent(x_b, condition)
+    if not ends[1].shape.is_compatible_with(ends[0].shape):
+        rows = [z.shape[0] for z in ends]
+        raise ValueError(f"`x_b` must have the {rows[0]} rows of `x_a`, got {rows[1]}.")
+    z = interpolate_latents(*ends, alphas)
     pairs_and_alphas = tf.shape(z)[:2]
     if condition is not None:
         condition = tf.repeat(condition, pairs_and_alphas[1], axis=0)

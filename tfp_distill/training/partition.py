@@ -59,6 +59,10 @@ class Partition:
 
     parts: tuple[Part, ...]
 
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("`parts` must hold at least one part, got none.")
+
     @classmethod
     def by_block(cls, flow: Any, num_parts: int) -> Partition:
         """Divides at the ends of levels; the last part holds all levels that are left.

@@ -123,6 +123,8 @@ class PartitionedModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         """Makes and builds the optimisers; see `PartwiseModel.compile`."""
+        if not isinstance(partition, Partition | None):
+            raise ValueError(f"`partition` must be a Partition or None, got {partition!r}.")
         optimizers = optimizers_of_parts(optimizer, partition)
         if partition is not None:
             self.check_partition(partition)

@@ -116,8 +116,8 @@ def _check_width(chunk: pd.DataFrame, width: int) -> None:
         row = extra.idxmax()
         raise ValueError(
             f"row {row} has more values than the header has names, which are {width}: "
-            f"{chunk.loc[row, width]!r} has none. Is the name of the first column, of the rows' "
-            "numbers, missing?"
+            f"{str(chunk.loc[row, width])!r} has none. Is the name of the first column, of the "
+            "rows' numbers, missing?"
         )
 
 

@@ -27,6 +27,7 @@ METHODS = tuple(_LOSSES)
 _OVER_SAMPLES = {"synthesized_loss", "forward_kl_loss"}
 _HINTS = ("lkd", "ilkd", "skd")
 _STARTS = ("new", "aligned", "copied")
+_SPACES = ("data", "latent")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +97,8 @@ class DistillationOptions(FlowOptions):
             is_legal = len(weights) == number and min(weights) >= 0 and max(weights) > 0
             self.check(f"{method}_weights", rule, is_legal)
         self.check("mixture_weights", "two positive numbers", min(self.mixture_weights) > 0)
+        rule = f"one of {', '.join(_SPACES)}"
+        self.check("synthesized_space", rule, self.synthesized_space in _SPACES)
         self.losses("skd")
 
     def losses(self, method: str) -> tuple[DistillationLoss, ...]:

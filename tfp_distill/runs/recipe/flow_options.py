@@ -63,7 +63,8 @@ class FlowOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_at_least(0, "seed", "teacher_hidden_layers", "student_hidden_layers")
-        self.check_at_least(1, "teacher_levels", "student_levels")
+        for role in ("teacher", "student"):
+            self.check_at_least(1, *(f"{role}_{name}" for name in ("depth", "levels", "width")))
         self.check_at_least(1, "teacher_training_steps", "student_training_steps")
         self.check_positive("teacher_learning_rate", "student_learning_rate")
         for role in ("teacher", "student"):
