@@ -30,7 +30,13 @@ if TYPE_CHECKING:
         preset_names,
     )
     from tfp_distill.pixels import PixelFormat
-    from tfp_distill.training import HeldCosineDecay, Partition, PartSchedule, PrefixCache
+    from tfp_distill.training import (
+        HeldCosineDecay,
+        Partition,
+        PartSchedule,
+        PrefixCache,
+        StopOnSkippedSteps,
+    )
 
 __all__ = [
     "Columns",
@@ -50,6 +56,7 @@ __all__ = [
     "PixelFormat",
     "PrefixCache",
     "ReverseKLLoss",
+    "StopOnSkippedSteps",
     "SynthesizedLoss",
     "SynthesizedLossGate",
     "TabularGlowConfig",

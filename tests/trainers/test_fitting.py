@@ -253,3 +253,25 @@ def test_nothing_is_recorded_where_nothing_was_trained(tmp_path):
 
 def test_steps_per_execution_divide_the_steps_between_reports():
     assert [execution_steps(n) for n in (1, 2, 50, 53, 60, 250, 1000)] == [1, 2, 50, 1, 30, 50, 50]
+
+
+def test_a_training_that_takes_no_step_any_more_ends_and_keeps_what_it_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_PATIENCE", 2)
+    model, flow, callbacks, monitor = _flow()
+
+    def fit(steps):
+        rows = training_rows(_data(), 32, seed=1)
+        options = dict(directory=tmp_path, steps=STEPS, report_steps=REPORT_STEPS)
+        return fit_flow(model, flow, _data(), rows, until=steps, **options)
+
+    fit(2)
+    saved = load_flow(tmp_path / "flow.keras").get_weights()
+    flow.trainable_variables[0].assign(np.full(flow.trainable_variables[0].shape, np.nan))
+    monkeypatch.setattr(fitting, "_load_checkpoint", lambda *_: None)
+    with pytest.raises(
+        FloatingPointError, match="stopped at step 4: 2 steps in a row.*step_0_actnorm"
+    ):
+        fit(8)
+    assert read_record(tmp_path).steps == 2
+    for x, y in zip(load_flow(tmp_path / "flow.keras").get_weights(), saved, strict=True):
+        np.testing.assert_array_equal(x, y)

@@ -11,6 +11,7 @@ from tfp_distill.bijectors.keras_bijector import (
 )
 from tfp_distill.bijectors.masked_autoregressive import MaskedAutoregressive
 from tfp_distill.bijectors.multi_scale_chain import MultiScaleChain
+from tfp_distill.bijectors.named_visits import named_visits
 from tfp_distill.bijectors.squeeze import Squeeze
 from tfp_distill.bijectors.standardize import Standardize
 from tfp_distill.bijectors.standardize_bounded import StandardizeBounded
@@ -18,6 +19,7 @@ from tfp_distill.bijectors.traced_chain import (
     Segment,
     Trace,
     TracedChain,
+    Visit,
     standard_normal_log_prob,
 )
 from tfp_distill.bijectors.transforms import (
@@ -45,7 +47,9 @@ __all__ = [
     "StandardizeBounded",
     "Trace",
     "TracedChain",
+    "Visit",
     "forward_and_fldj",
     "inverse_and_ildj",
+    "named_visits",
     "standard_normal_log_prob",
 ]

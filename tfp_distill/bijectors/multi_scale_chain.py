@@ -16,6 +16,7 @@ from tfp_distill.bijectors.traced_chain import (
     Segment,
     Trace,
     TracedChain,
+    Visit,
     initialize_bijector,
     standard_normal_log_prob,
 )
@@ -121,6 +122,16 @@ class MultiScaleChain(TracedChain):
             latents.append(self._arrange(image, factored_out))
             ildjs.append(ildj)
         return Trace(tuple(latents), tuple(ildjs))
+
+    def walk(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Iterator[Visit]:
+        """Visits every bijector once, as `TracedChain`; what arrives are squeezed images."""
+
+        def run(bijector: KerasBijector, image: tf.Tensor) -> tuple[tf.Tensor, Visit]:
+            z, ildj = bijector.inverse_and_ildj(image)
+            return z, Visit(bijector, image, z, ildj)
+
+        for *_, visit in self._walk(x, condition, run=run):
+            yield visit
 
     def segment(
         self, first: int, last: int, state: tf.Tensor, condition: tf.Tensor | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -16,7 +16,7 @@ from tfp_distill.bijectors.keras_bijector import (
     inverse_and_ildj,
 )
 
-__all__ = ["Segment", "Trace", "TracedChain", "standard_normal_log_prob"]
+__all__ = ["Segment", "Trace", "TracedChain", "Visit", "standard_normal_log_prob"]
 
 tfb = tfp.bijectors
 
@@ -79,6 +79,22 @@ class Segment(NamedTuple):
 
     state: tf.Tensor
     log_prob: tf.Tensor
+
+
+class Visit(NamedTuple):
+    """What one bijector of a chain makes of what arrives at it, in the normalizing direction.
+
+    Attributes:
+      bijector: the bijector.
+      x: what arrives at it `[batch, ...]`.
+      z: what it makes of it `[batch, ...]`.
+      ildj: its log-determinant `[batch]`.
+    """
+
+    bijector: tfb.Bijector
+    x: tf.Tensor
+    z: tf.Tensor
+    ildj: tf.Tensor
 
 
 Initializer = Callable[[KerasBijector, tf.Tensor, tf.Tensor | None], tf.Tensor]
@@ -186,6 +202,19 @@ class TracedChain(KerasBijector):
             if index in stop_gradient_after:
                 x = tf.stop_gradient(x)
         return Trace(tuple(latents), tuple(ildjs))
+
+    def walk(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Iterator[Visit]:
+        """Visits every bijector once, from the data's end on, for whoever looks for a fault.
+
+        Args:
+          x: data `[batch, ...]`.
+          condition: optional `[batch, C]`.
+        """
+        condition = self.map_condition(condition)
+        for bijector in self._bijectors:
+            z, ildj = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
+            yield Visit(bijector, x, z, ildj)
+            x = z
 
     def segment(
         self, first: int, last: int, state: tf.Tensor, condition: tf.Tensor | None = None

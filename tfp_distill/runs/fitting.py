@@ -29,7 +29,7 @@ from tfp_distill.flows import Flow
 from tfp_distill.pixels import DequantizedImages
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.guard import Guard, write_rows
-from tfp_distill.training import PartwiseModel, PeakMemory, averaged_weights
+from tfp_distill.training import PartwiseModel, PeakMemory, StopOnSkippedSteps, averaged_weights
 
 __all__ = [
     "TrainingRecord",
@@ -45,6 +45,7 @@ __all__ = [
 _RECORD = "progress.json"
 _BYTES_OF_A_NAME = 4096  # And of what HDF5 keeps beside a tensor.
 _LARGEST_EXECUTION = 50
+_PATIENCE = 100  # Skipped steps in a row; one may be bad luck, a hundred are not.
 _INITIAL_ROWS = 50_000
 _VALIDATION_ROWS = 50_000
 _VALUES_OF_IMAGES = 2_000_000
@@ -143,6 +144,10 @@ def fit_flow(
 
     Returns:
       The record of the training.
+
+    Raises:
+      FloatingPointError: if so many steps in a row are skipped that none will be taken any more;
+        what was saved is kept.
     """
     record, label = read_record(directory), label or directory.name
     until = steps if until is None else min(until, steps)
@@ -163,12 +168,13 @@ def fit_flow(
     options = dict(keep_rows=keep_rows, guard=guard)
     reporter = _Reporter(flow, data, directory, label, record, steps, monitor, meter, **options)
     guards = [] if guard is None else [guard]
+    stop = StopOnSkippedSteps(*initial_rows(data), patience=_PATIENCE)
     model.fit(
         rows.batches(start_step=record.steps),
         initial_epoch=record.steps // report_steps,
         epochs=until // report_steps,
         steps_per_epoch=report_steps,
-        callbacks=[meter, *callbacks, *guards, reporter],  # In this order, see `_Meter`.
+        callbacks=[meter, stop, *callbacks, *guards, reporter],  # In this order, see `_Meter`.
         verbose=0,
     )
     return reporter.record

@@ -7,6 +7,7 @@ from tfp_distill.training.partition import BALANCES, Part, Partition
 from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
 from tfp_distill.training.prefix_cache import PrefixCache
 from tfp_distill.training.schedule import MODES, PartSchedule
+from tfp_distill.training.skipped_steps import StopOnSkippedSteps
 from tfp_distill.training.step_random import StepRandom, sample_latents
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PeakMemory",
     "PrefixCache",
     "StepRandom",
+    "StopOnSkippedSteps",
     "averaged_weights",
     "losses_by_name",
     "sample_latents",
