@@ -216,6 +216,7 @@ def test_shapes_are_those_that_arrive(chain, monkeypatch):
     assert chain.arriving_shapes(SHAPE) == tuple(arrived)
 
 
+@pytest.mark.slow
 def test_latents_that_nobody_asks_for_cost_nothing(chain):
     def rearrangements(function):
         graph = tf.function(function).get_concrete_function(tf.TensorSpec([None, *SHAPE])).graph

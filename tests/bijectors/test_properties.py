@@ -361,6 +361,7 @@ def test_public_methods_agree_with_the_one_pass_methods(double):
         assert tuple(np.asarray(z_shape)) == double.latent_shape
 
 
+@pytest.mark.slow
 def test_eager_graph_and_xla_agree_with_unknown_batch_size(single):
     inputs = [single.x, single.z]
     if single.condition is not None:

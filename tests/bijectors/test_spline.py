@@ -116,6 +116,7 @@ def test_extreme_parameters_leave_values_and_gradients_finite(size):
             assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [3, 16])
 @pytest.mark.parametrize("kind", ["coupling", "autoregressive"])
 def test_deep_flows_invert_in_float32(kind, num_steps, randomize):

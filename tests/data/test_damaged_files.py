@@ -195,6 +195,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Peaks of memory are in KiB on Linux.")
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_small_file_takes_no_more_memory_and_time_than_it_should(tmp_path, name):

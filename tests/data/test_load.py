@@ -195,6 +195,7 @@ def test_many_blocks_keep_their_order(tmp_path, monkeypatch):
     np.testing.assert_array_equal(first.train, blocks.train)
 
 
+@pytest.mark.slow
 def test_bsds300_has_statistics(tmp_path):
     published_archives.write_bsds300(tmp_path)
     data = load("bsds300/small", data_dir=tmp_path / "prepared", manual_dir=tmp_path)

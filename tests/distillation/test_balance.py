@@ -49,6 +49,7 @@ def test_the_factor_of_the_odds(tolerated, learned_by_heart, factor):
     assert balance._factor(tolerated, learned_by_heart) == pytest.approx(factor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_ema", [False, True])
 def test_the_odds_follow_the_measured_nlls(use_ema):
     distiller = _distiller(nll_weight=0.75, weights=[0.5])

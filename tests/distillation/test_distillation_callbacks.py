@@ -191,6 +191,7 @@ def test_loaded_weights_select_the_step_even_in_the_middle_of_a_fit(tmp_path):
     assert "synthesized_loss" not in logs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", [None, conditions(11)], ids=["plain", "conditional"])
 def test_the_figures_of_the_monitor(condition):
     dims = 0 if condition is None else 2
@@ -225,6 +226,7 @@ def test_the_figures_of_the_monitor(condition):
     assert again == logs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learning_rate", "epochs"), [(0.0, 3), (1e-3, 5)])
 def test_the_monitor_stops_early_where_nothing_improves(learning_rate, epochs):
     distiller = _distiller(learning_rate)

@@ -175,6 +175,7 @@ def test_the_call_is_the_students_log_likelihood(glow, maf):
     np.testing.assert_array_equal(distiller(tf.constant(data(4))), glow.log_prob(data(4)))
 
 
+@pytest.mark.slow
 def test_a_compiled_fit_moves_every_weight_of_the_student_and_none_of_the_teacher():
     student = make_flow("maf", num_steps=2, seed=1)
     teacher = make_flow("glow", num_steps=1, seed=2)
@@ -220,6 +221,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PAIRS)
 def test_pairs_of_architectures(case):
     student_kind, teacher_kind, losses, nll_weight, dims = PAIRS[case]
@@ -387,6 +389,7 @@ def test_a_saved_distiller_is_the_same_distiller(tmp_path):
     assert_equal(values(loaded.student), values(student))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheduled", "backup_first"), [(True, True), (False, False)])
 def test_interrupted_and_resumed_is_uninterrupted(scheduled, backup_first, tmp_path):
     def fit(interrupt=None, backup=None):

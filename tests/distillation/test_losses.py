@@ -183,6 +183,7 @@ def test_gradients_of_identical_flows_are_exactly_zero(kind, distance):
         assert sizes[1] > 0.01, loss.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["glow", "maf"])
 def test_compiled_losses_of_identical_flows_are_zero_up_to_rounding(kind):
     # XLA may round the student, whose likelihood is used too, differently from the teacher.

@@ -104,6 +104,7 @@ def test_where_nothing_is_left_the_losses_are_zero_and_training_goes_on(value, j
         np.testing.assert_array_equal(weight, former)
 
 
+@pytest.mark.slow
 def test_an_autoregressive_teacher_that_explodes():
     student, teacher = make_flow("maf", seed=1), make_flow("maf", num_steps=3, seed=2)
     for weight in teacher.trainable_variables:

@@ -103,6 +103,7 @@ def test_a_chain_that_changes_the_shape_is_one_step():
     np.testing.assert_allclose(trace.ildj, -fldj, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chain", "tf_keras network", "chain of tf_keras networks"])
 def test_a_students_fit_leaves_the_users_model_alone(name):
     distribution = _distribution(name)

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from small_extractors import linear_model, pixels_model, random_images
 
-from tfp_distill.evaluation import FeatureExtractor, features
+from tfp_distill.evaluation import FeatureExtractor
+from tfp_distill.evaluation.images import features
 
 WHITE = np.full([2, 8, 8, 3], 255, np.uint8)
 

@@ -8,6 +8,8 @@ from tfp_distill.evaluation import interpolated_images, sampled_images
 from tfp_distill.flows import interpolate
 from tfp_distill.training import StepRandom
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (4, 4, 1)
 
 

@@ -11,6 +11,8 @@ import tensorflow as tf
 from tfp_distill import Flow, FlowDistiller, GlowConfig, LatentLoss, TabularGlowConfig
 from tfp_distill.evaluation import SampleGrid, mosaic
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (8, 8, 1)
 
 

@@ -41,6 +41,7 @@ def test_what_is_not_finite_can_be_told_apart():
     assert (found.auc, found.standard_error) == (1.0, 0.0)
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_tests():
     a, b = rows(200, 0), rows(200, 1) + 0.3
     first, again, other = (two_sample_auc(a, b, seed=seed) for seed in (3, 3, 4))

@@ -76,6 +76,7 @@ def glow():
     return Flow(CONFIGS["glow"], name="glow")
 
 
+@pytest.mark.slow
 def test_training_moves_every_weight_and_lowers_the_loss(trained):
     for weight, before in zip(trained.flow.trainable_variables, trained.before, strict=True):
         assert np.any(weight.numpy() != before), weight.path

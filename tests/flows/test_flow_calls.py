@@ -182,6 +182,7 @@ def test_passes_are_traced_once_for_all_batches(maf, monkeypatch):
     assert runs == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [5, 256])
 def test_gradients_reach_weights_and_data_through_calls(flow, rows):
     condition = _condition(flow)

@@ -121,6 +121,7 @@ def test_what_is_out_of_bounds_has_no_density_and_is_refused_by_adapt():
     assert np.isfinite(flow.log_prob([[0, 4, 0, 1], [0, 4, 360, 5.999]])).all()
 
 
+@pytest.mark.slow
 def test_the_likelihood_has_a_bound():
     """A flow without kinds would learn peaks without end at the integers."""
     x = X.copy()

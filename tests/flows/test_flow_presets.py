@@ -53,6 +53,7 @@ PARAMETERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
 def test_presets_have_the_papers_parameter_counts(name, parameters):
     flow = Flow.from_preset(name)

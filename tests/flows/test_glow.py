@@ -52,6 +52,7 @@ def trained(request):
     return Trained(request.param)
 
 
+@pytest.mark.slow
 def test_training_moves_every_weight_and_lowers_the_loss(trained):
     for weight, before in zip(trained.flow.trainable_variables, trained.before, strict=True):
         assert np.any(weight.numpy() != before), weight.path
@@ -94,6 +95,7 @@ def test_samples_and_interpolation(trained):
     np.testing.assert_allclose(between[:, 2], x[2:], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_saved_model_does_the_same(trained, tmp_path):
     flow, x = trained.flow, tf.constant(_images(3, seed=1))
     export_flow(flow, tmp_path / "model")
@@ -126,6 +128,7 @@ def test_likelihood_is_that_of_the_jacobian(coupling, randomize, float64):
     np.testing.assert_allclose(fldj, -np.linalg.slogdet(jacobian)[1], atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10_glow_student", "fashion_mnist_glow_teacher"])
 def test_presets_invert_themselves_in_float32(name):
     flow = Flow.from_preset(name)

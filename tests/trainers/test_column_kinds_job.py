@@ -15,6 +15,8 @@ from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from trainers import distill, evaluate, export, sample, train
 
+pytestmark = pytest.mark.slow
+
 SMALL = (*TINY, "--teacher_architecture=maf", "--student_architecture=maf", "--jit_compile=off")
 
 

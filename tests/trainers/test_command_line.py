@@ -29,6 +29,7 @@ def _script(name, *arguments, cwd):
     return _run("-m", f"trainers.{name}", *arguments, cwd=cwd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [

@@ -32,6 +32,7 @@ def _go_on(directory, record):
     return run(train, directory.parent)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_not_gone_on_from(begun):
     directory, record = begun
     path = directory / record.checkpoint
@@ -60,6 +61,7 @@ def test_a_damaged_record_is_one_line(begun):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["", "{", '{"seed": 1, "what": 2}', '{"seed": "one"}', '{"skd_weights": [1, null]}']
 )

@@ -59,6 +59,7 @@ def test_the_recipes_have_the_papers_sizes(name):
     assert tuple(Flow(config).num_parameters for config in configs) == PARAMETERS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_the_recipes_of_images_say_their_sizes(name):
     shape, pixel_format, *expected = IMAGES[name]

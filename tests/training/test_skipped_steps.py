@@ -64,6 +64,7 @@ def test_fewer_skipped_steps_do_not():
     assert (flow.step, flow.skipped_steps) == (60, 24)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["glow", "images"])
 def test_an_absurd_learning_rate_is_told_by_the_first_step_that_it_spoils(kind):
     flow = make_flow(kind)
