@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Recipe", "define_recipe_flags", "define_run_flags", "recipe_from_flags"]
 
 _ARCHITECTURES = ("glow", "maf", "iaf")
-_JIT_COMPILE = {"auto": "auto", "on": True, "off": False}
+_JIT_COMPILE: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
 # Added to the seed of the recipe: teacher and students do not start with the same weights.
 _SEEDS = {"teacher": 0, "student": 1_000_003}
 # The losses of each way to train a student, in the order of their weights after that of the nll.
@@ -286,7 +286,7 @@ class Recipe:
             raise ValueError(f"`{name}` must be {rule}, got {getattr(self, name)!r}.")
 
     def _check_coupling(self, role: str) -> None:
-        couplings = ("affine", "additive", "spline")
+        couplings: tuple[str, ...] = ("affine", "additive", "spline")
         if getattr(self, f"{role}_architecture") != "glow":
             couplings = ("affine", "spline")
         name = f"{role}_coupling"
@@ -305,12 +305,12 @@ class Recipe:
         choices = {"part_mode": MODES, "part_balance": BALANCES}
         for name, values in choices.items():
             self._check(name, f"one of {', '.join(values)}", getattr(self, name) in values)
-        parsed = [PartitionName.parse(name) for name in self.partitions]
+        parsed = [known for name in self.partitions if (known := PartitionName.parse(name))]
         self._check(
             "partitions",
             "different ones of end_to_end, by_block_N, across_blocks_N and at_steps_I_J..., with "
             "a number of parts N of at least 2",
-            bool(parsed) and None not in parsed and len(set(parsed)) == len(parsed),
+            bool(parsed) and len(set(parsed)) == len(self.partitions),
         )
         is_legal = not self.prefix_cache_gib or self.part_mode == "sequential"
         self._check("prefix_cache_gib", "0 unless `part_mode` is sequential", is_legal)
@@ -386,8 +386,8 @@ class Recipe:
             SynthesizedLoss,
         )
 
-        latents = dict(distance=self.distance)
-        drawn = dict(temperature=self.temperature)
+        latents: dict[str, Any] = dict(distance=self.distance)
+        drawn: dict[str, Any] = dict(temperature=self.temperature)
         made = {
             "latent_loss": lambda: LatentLoss(**latents),
             "intermediate_latent_loss": lambda: IntermediateLatentLoss(**latents),
@@ -450,12 +450,15 @@ class Recipe:
             getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
         )
         coupling = self.coupling(role, images=pixel_format is not None)
-        splines = dict(num_bins=self.num_bins, tail_bound=self.tail_bound, min_slope=self.min_slope)
+        splines: dict[str, Any] = dict(
+            num_bins=self.num_bins, tail_bound=self.tail_bound, min_slope=self.min_slope
+        )
         seed = self.seed + _SEEDS[role]
         if pixel_format:
             self._check(f"{role}_architecture", "glow for images", architecture == "glow")
+            height, breadth, channels = event_shape
             return GlowConfig(
-                event_shape,
+                (height, breadth, channels),
                 num_levels=levels,
                 steps_per_level=depth,
                 hidden_channels=width,
@@ -498,7 +501,10 @@ class Recipe:
         """
         values = read_json(path)
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            fields: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+            }
+            return cls(**fields)
         except (TypeError, ValueError) as error:
             raise DamagedFileError(f"{str(path)!r} holds no recipe: {error}") from error
 
@@ -517,12 +523,13 @@ def define_recipe_flags(flag_values: flags.FlagValues) -> None:
             default = [str(item) for item in field.default]
             flags.DEFINE_list(field.name, default, text, flag_values=flag_values)
             continue
-        define = {
+        definitions: dict[type, Callable[..., Any]] = {
             str: flags.DEFINE_string,
             bool: flags.DEFINE_boolean,
             int: flags.DEFINE_integer,
             float: flags.DEFINE_float,
-        }[type(field.default)]
+        }
+        define = definitions[type(field.default)]
         define(field.name, field.default, text, flag_values=flag_values)
 
 

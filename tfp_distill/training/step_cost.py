@@ -35,7 +35,8 @@ def balanced_ends(
       The last step of every part but the last one.
     """
     total = np.concatenate([[0.0], np.cumsum(costs)])
-    best = {0: (0.0, ())}  # By the end of the last part so far: sum of squares, ends.
+    # By the end of the last part so far: sum of squares, ends.
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
     for _ in range(num_parts - 1):
         best = {
             end: min(
