@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import Segment
+from tfp_distill.training.contracts import OrderedRows
 from tfp_distill.training.partwise_model import PartwiseModel
 
 __all__ = ["PrefixCache"]
@@ -64,7 +65,7 @@ class PrefixCache:
 
     def __init__(
         self,
-        rows: Any,
+        rows: OrderedRows,
         *,
         max_bytes: int = 2**31,
         refresh_epochs: int | None = None,
