@@ -80,7 +80,7 @@ class Columns:
     @property
     def intervals(self) -> tuple[tuple[float, float] | None, ...]:
         """The open interval (a, b) of what a flow models in each column; None for all numbers."""
-        found = []
+        found: list[tuple[float, float] | None] = []
         for kind, bound in zip(self.kinds, self.bounds, strict=True):
             if bound is None:
                 found.append(None)

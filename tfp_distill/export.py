@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfp_distill.flows import Flow, interpolate
+from tfp_distill.pixels import PixelFormat
 
 __all__ = ["check_replaceable", "export_flow"]
 
@@ -119,8 +120,7 @@ def _float_format(flow: Flow) -> _DataFormat:
     return _DataFormat(spec, {}, tf.identity, tf.identity, tf.identity)
 
 
-def _uint8_format(flow: Flow) -> _DataFormat:
-    pixel_format = flow.config.pixel_format
+def _uint8_format(flow: Flow, pixel_format: PixelFormat) -> _DataFormat:
     shape = pixel_format.image_shape(flow.event_shape)
 
     def dequantize(x, seed):
@@ -139,9 +139,11 @@ def _uint8_format(flow: Flow) -> _DataFormat:
 def _signatures(flow: Flow, pixels: str) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the concrete functions by name, with unknown batch sizes."""
     dtype = tf.as_dtype(flow.compute_dtype)
-    data = _uint8_format(flow) if pixels == "uint8" else _float_format(flow)
-    x, encode, decode = data.spec, data.encode, data.decode
     pixel_format = flow.config.pixel_format
+    data = _float_format(flow)
+    if pixels == "uint8" and pixel_format is not None:
+        data = _uint8_format(flow, pixel_format)
+    x, encode, decode = data.spec, data.encode, data.decode
     z = tf.TensorSpec([None, flow.latent_dims], dtype)
     vector, scalar = tf.TensorSpec([None], dtype), tf.TensorSpec([], dtype)
     integer = tf.TensorSpec([], tf.int32)

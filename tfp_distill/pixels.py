@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,12 @@ class PixelFormat:
         """Number of values of a pixel's channel, 2^num_bits."""
         return 2**self.num_bits
 
-    def padded_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def padded_shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
         """Returns the shape `(H, W, C)` of an example, for images of a shape."""
         height, width, channels = image_shape
         return height + 2 * self.padding, width + 2 * self.padding, channels
 
-    def image_shape(self, example_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def image_shape(self, example_shape: Sequence[int]) -> tuple[int, int, int]:
         """Returns the shape `(h, w, C)` of an image, for examples of a shape."""
         height, width, channels = example_shape
         return height - 2 * self.padding, width - 2 * self.padding, channels
@@ -124,7 +125,7 @@ class PixelFormat:
         border = [self.padding, self.padding]
         return tf.pad(values, [[0, 0], border, border, [0, 0]]) if self.padding else values
 
-    def bits_per_dim(self, log_prob: Any, example_shape: tuple[int, int, int]) -> Any:
+    def bits_per_dim(self, log_prob: Any, example_shape: Sequence[int]) -> Any:
         """Returns `bits_per_dim` of images, for log-likelihoods of their examples.
 
         Args:

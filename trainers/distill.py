@@ -25,7 +25,7 @@ def main(flag_values: flags.FlagValues) -> None:
         run_directory = open_run(flag_values)
         run_directory.check_inputs()
         run_directory.load_flow("teacher")
-        method = flag_values["method"].value
+        method = flag_values.method
         run_directory.recipe.check_method(method)
     with only_here(run_directory.path):
         show_data(run_directory)

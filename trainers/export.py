@@ -8,6 +8,8 @@ server has; with --pixels=float with the numbers that the flow itself takes.
 
 from __future__ import annotations
 
+from typing import Any
+
 from absl import flags
 
 from tfp_distill.runs.endings import only_here
@@ -33,7 +35,7 @@ def main(flag_values: flags.FlagValues) -> None:
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of this script."""
     define_run_flags(flag_values)
-    define = dict(flag_values=flag_values)
+    define: dict[str, Any] = dict(flag_values=flag_values)
     flags.DEFINE_string("model", "", "Which model; the best student if empty.", **define)
     flags.DEFINE_enum(
         "pixels",

@@ -8,6 +8,7 @@ tfp-distill-sample --run_dir=runs/digits --num_samples=100 --output=samples.png
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from absl import flags
 
@@ -25,9 +26,9 @@ def main(flag_values: flags.FlagValues) -> None:
     from tfp_distill.runs.sampling import sample_output, write_image_samples, write_row_samples
     from tfp_distill.runs.stages import best_student
 
-    number = flag_values["num_samples"].value
-    options = dict(
-        temperature=flag_values["sample_temperature"].value, seed=flag_values["sample_seed"].value
+    number = flag_values.num_samples
+    options: dict[str, Any] = dict(
+        temperature=flag_values.sample_temperature, seed=flag_values.sample_seed
     )
     with usage_errors():
         run_directory = open_run(flag_values)
@@ -39,14 +40,13 @@ def main(flag_values: flags.FlagValues) -> None:
             )
         if options["seed"] < 0:
             raise ValueError(f"`sample_seed` must be at least 0, got {options['seed']}.")
-        name = flag_values["model"].value or best_student(run_directory)
+        name = flag_values.model or best_student(run_directory)
         flow = run_directory.load_flow(name)
-        output = sample_output(flag_values["output"].value, flow)
-        images = flow.config.pixel_format is not None
-        data = None if images else run_directory.data
-        condition = conditions_of_samples(flag_values["condition"].value, data, number)
+        output = sample_output(flag_values.output, flow)
+        data = None if flow.config.pixel_format else run_directory.data
+        condition = conditions_of_samples(flag_values.condition, data, number)
     options.update(name=name)
-    if images:
+    if data is None:
         write_image_samples(output, flow, number, **options)
     else:
         write_row_samples(output, flow, data, number, condition, **options)
@@ -56,7 +56,7 @@ def main(flag_values: flags.FlagValues) -> None:
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of this script."""
     define_run_flags(flag_values)
-    define = dict(flag_values=flag_values)
+    define: dict[str, Any] = dict(flag_values=flag_values)
     flags.DEFINE_string("model", "", "Which model; the best student if empty.", **define)
     flags.DEFINE_integer("num_samples", 1000, "Number of samples.", **define)
     flags.DEFINE_float("sample_temperature", 1.0, "Standard deviation of the latents.", **define)

@@ -16,7 +16,7 @@ tfb = tfp.bijectors
 INVERT = tfb.Invert.__mro__[1]
 
 
-class KerasBijector(tfb.Bijector):
+class KerasBijector(tfp.bijectors.Bijector):
     """A bijector whose weights live in Keras layers and are seen by Keras and by `tf.Module` alike.
 
     Keras tracks layers, TensorFlow Probability tracks `tf.Variable`s; a Keras layer inside a plain
@@ -150,7 +150,7 @@ class KerasBijector(tfb.Bijector):
 
 
 def inverse_and_ildj(
-    bijector: tfb.Bijector,
+    bijector: tfp.bijectors.Bijector,
     x: tf.Tensor,
     condition: tf.Tensor | None = None,
     *,
@@ -176,7 +176,7 @@ def inverse_and_ildj(
 
 
 def forward_and_fldj(
-    bijector: tfb.Bijector,
+    bijector: tfp.bijectors.Bijector,
     z: tf.Tensor,
     condition: tf.Tensor | None = None,
     *,

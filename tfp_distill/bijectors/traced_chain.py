@@ -18,8 +18,6 @@ from tfp_distill.bijectors.keras_bijector import (
 
 __all__ = ["Segment", "Trace", "TracedChain", "Visit", "standard_normal_log_prob"]
 
-tfb = tfp.bijectors
-
 
 def standard_normal_log_prob(z: tf.Tensor) -> tf.Tensor:
     """Returns sum_d log N(z_d; 0, 1) over the last axis, in nats."""
@@ -91,7 +89,7 @@ class Visit(NamedTuple):
       ildj: its log-determinant `[batch]`.
     """
 
-    bijector: tfb.Bijector
+    bijector: tfp.bijectors.Bijector
     x: tf.Tensor
     z: tf.Tensor
     ildj: tf.Tensor
@@ -133,7 +131,7 @@ class TracedChain(KerasBijector):
 
     def __init__(
         self,
-        bijectors: Sequence[tfb.Bijector],
+        bijectors: Sequence[tfp.bijectors.Bijector],
         *,
         condition_bijector: KerasBijector | None = None,
         event_ndims: int = 1,
@@ -162,7 +160,7 @@ class TracedChain(KerasBijector):
         )
 
     @property
-    def bijectors(self) -> tuple[tfb.Bijector, ...]:
+    def bijectors(self) -> tuple[tfp.bijectors.Bijector, ...]:
         """The bijectors, the one next to the data first."""
         return self._bijectors
 
@@ -314,7 +312,7 @@ class TracedChain(KerasBijector):
         return self._condition_bijector.inverse_and_ildj(condition)[0]
 
 
-def _keras_bijector(bijector: tfb.Bijector) -> KerasBijector | None:
+def _keras_bijector(bijector: tfp.bijectors.Bijector) -> KerasBijector | None:
     """Returns the `KerasBijector` behind any number of `tfb.Invert`s, or None."""
     while isinstance(bijector, INVERT):
         bijector = bijector.bijector

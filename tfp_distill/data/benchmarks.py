@@ -63,9 +63,8 @@ def load(
     builder_class = {builder.name: builder for builder in builders}[name]
     builder = builder_class(data_dir=data_dir, config=config or None)
     prepare(builder, manual_dir)
-    return user_tables.Parts(
-        builder.FEATURE_NAMES, *(_read(builder, part) for part in ("train", "validation", "test"))
-    )
+    train, validation, test = (_read(builder, part) for part in ("train", "validation", "test"))
+    return user_tables.Parts(builder.FEATURE_NAMES, train, validation, test)
 
 
 def prepare(builder: Any, manual_dir: str | os.PathLike[str] | None) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 _EMBEDDED = "embedded"
-_NUM_BITS = {"digits": 4}  # Those of the source; others have 8.
+_NUM_BITS: dict[str | os.PathLike[str], int] = {"digits": 4}  # Those of the source; others have 8.
 
 
 def sources() -> tuple[str, ...]:
@@ -136,7 +137,7 @@ def load(
         train_rows=train_rows,
     )
     path = pathlib.Path(source).expanduser()
-    published = dict(data_dir=data_dir, manual_dir=manual_dir)
+    published: dict[str, Any] = dict(data_dir=data_dir, manual_dir=manual_dir)
     is_name = source == "" or source in sources()  # Whatever the directory holds of that name.
     is_table = not is_name and user_tables.table_suffix(path) in user_tables.SUFFIXES
     if source in image_sets.NAMES or (not is_name and image_sets.is_image_file(path)):
@@ -144,7 +145,7 @@ def load(
             _NUM_BITS.get(source, 8) if num_bits is None else num_bits, padding
         )
         options.check_unused("`source` holds images", "condition_columns")
-        drawn = dict(
+        drawn: dict[str, Any] = dict(
             seed=split_seed, validation_fraction=validation_fraction, image_size=image_size
         )
         if source in image_sets.NAMES:
@@ -159,13 +160,13 @@ def load(
                 f"{', '.join(column_kinds)}."
             )
         return _to_image_data(name, parts, pixel_format)
-    for name, value, default in (
+    for name, given, default in (
         ("num_bits", num_bits, None),
         ("padding", padding, 0),
         ("image_size", image_size, None),
     ):
-        if value != default:
-            raise ValueError(f"`{name}` must be {default} where `source` is no image, got {value}.")
+        if given != default:
+            raise ValueError(f"`{name}` must be {default} where `source` is no image, got {given}.")
     if is_table:
         name = path.name[: -len(user_tables.table_suffix(path))]
         data = _to_flow_data(
@@ -173,19 +174,19 @@ def load(
         )
         return _with_columns(data, column_kinds)
     if source == _EMBEDDED:
-        parts = benchmarks.load_embedded()
+        rows = benchmarks.load_embedded()
     elif source in benchmarks.NAMES:
-        parts = benchmarks.load(source, **published)
+        rows = benchmarks.load(source, **published)
     else:
         raise ValueError(
             f"`source` must be one of {', '.join(sources())}, or a path of images or one that ends "
             f"in {', '.join(user_tables.SUFFIXES)}, got {str(source)!r}."
         )
     options.check_unused(f"`source` is {source!r}")
-    parts = parts._replace(train=first_rows(parts.train, train_rows))
-    parts = parts._replace(look=look_at(parts.names, parts.train, conditions=condition_columns))
+    rows = rows._replace(train=first_rows(rows.train, train_rows))
+    rows = rows._replace(look=look_at(rows.names, rows.train, conditions=condition_columns))
     standardized = not source.startswith("bsds300")
-    data = _to_flow_data(source, parts, options, standardized=standardized)
+    data = _to_flow_data(source, rows, options, standardized=standardized)
     # Published sets are modelled as in the papers.
     return _with_columns(data, [kind for kind in column_kinds if kind != "auto"])
 
@@ -241,8 +242,16 @@ def _to_flow_data(
         return Statistics.of_rows(rows[0]), rows
 
     statistics, rows = select(feature_names)
-    seen = dict(look=parts.look, dropped_rows=parts.dropped_rows)
-    data = FlowData(name, *rows, statistics, feature_names, **seen)
+    data = FlowData(
+        name,
+        train=rows[0],
+        validation=rows[1],
+        test=rows[2],
+        statistics=statistics,
+        feature_names=feature_names,
+        look=parts.look,
+        dropped_rows=parts.dropped_rows,
+    )
     if not condition_names:
         return data
     statistics, rows = select(condition_names)

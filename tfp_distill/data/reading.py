@@ -7,7 +7,7 @@ import gzip
 import io
 import pathlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 __all__ = [
     "allowed_bytes",
@@ -70,14 +70,14 @@ def check_unpacked(path: pathlib.Path, num_bytes: int) -> None:
         )
 
 
-def open_binary(path: pathlib.Path) -> IO[bytes]:
+def open_binary(path: pathlib.Path) -> gzip.GzipFile | io.BufferedReader:
     """Opens a file that may be compressed with gzip, whatever its name."""
     return gzip.open(path) if _is_gzip(path) else path.open("rb")
 
 
 def open_text(path: pathlib.Path) -> IO[str]:
     """Opens a file of text that may be compressed with gzip, as far as it unpacks in proportion."""
-    file: IO[bytes] = open_binary(path)
+    file = open_binary(path)
     if isinstance(file, gzip.GzipFile):
         limit = max(_SMALLEST_TEXT_LIMIT, _TEXT_RATIO * path.stat().st_size)
         file = io.BufferedReader(_Limited(file, limit), buffer_size=2**17)
@@ -92,13 +92,13 @@ def _is_gzip(path: pathlib.Path) -> bool:
 class _Limited(io.RawIOBase):
     """A stream that fails where it is longer than a limit."""
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
+    def __init__(self, file: gzip.GzipFile, limit: int) -> None:
         self._file, self._limit, self._left = file, limit, limit
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:  # `collections.abc.Buffer` is of Python 3.12.
         content = self._file.read(len(buffer))
         self._left -= len(content)
         if self._left < 0:

@@ -38,14 +38,19 @@ def draw_missing(
 
     Returns:
       Three parts; those that were there are as they were.
+
+    Raises:
+      ValueError: If there are no rows to train with.
     """
     rows, *held_out = parts
+    if rows is None:
+        raise ValueError("`parts` must begin with the rows to train with, got None.")
     sizes = [
         max(1, round(fraction * len(rows))) if part is None else 0
         for part, fraction in zip(held_out, fractions, strict=True)
     ]
     if not sum(sizes):
-        return list(parts)
+        return [part for part in parts if part is not None]
     order = np.arange(len(rows))
     if seed is not None:
         order = np.random.default_rng(seed).permutation(len(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -96,7 +97,7 @@ class TrainingRows:
         """
         flat = tf.nest.flatten(arrays)
         # TensorFlow keeps a Python function of a dataset for ever, and would keep the arrays.
-        kept = [weakref.ref(array) for array in flat]
+        kept: list[Callable[[], Any]] = [weakref.ref(array) for array in flat]
 
         def batch(step: tf.Tensor, places: tf.Tensor) -> Any:
             values = tf.numpy_function(

@@ -108,7 +108,7 @@ def align_boundary(student: Any, teacher: Any, step: int) -> int:
       teacher: the same.
       step: a step of the student, counted from 1.
     """
-    matched = ((student.num_steps, teacher.num_steps),)
+    matched: tuple[tuple[int, int], ...] = ((student.num_steps, teacher.num_steps),)
     ends = [_ends(flow) for flow in (student, teacher)]
     if min(map(len, ends)) > 1:
         matched = align_level_ends(*ends)

@@ -160,7 +160,7 @@ class DistillationMonitor(DistillerCallback):
         data = (x,) if condition is None else (x, condition)
         self._batches = tf.data.Dataset.from_tensor_slices(data).batch(batch_size)
         self._num_rows = len(x)
-        self._distances: Callable[..., dict[str, tf.Tensor]] | None = None
+        self._distances: Callable[..., dict[str, tf.Tensor]]  # Of `set_model`.
 
     def set_model(self, model: keras.Model) -> None:
         """Prepares the comparison of the model's student and teacher."""

@@ -256,10 +256,10 @@ class FlowDistiller(PartwiseModel):
         With gradients to that part of the student only: `Flow.part_objectives` for the nll,
         `DistillationLoss.in_part` for the others. The teacher is one pass for all parts.
         """
-        ends = self.partition.ends
+        ends = tuple(part.last_step for part in self.parts)
         options = dict(stop_gradient_after=ends, until=ends[max(parts)])
         shared = self._training_pass(x, condition, random, **options)
-        return {part: self._weighted(shared, self.partition.parts[part]) for part in parts}
+        return {part: self._weighted(shared, self.parts[part]) for part in parts}
 
     def evaluation_losses(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
@@ -270,7 +270,7 @@ class FlowDistiller(PartwiseModel):
         losses = {**metrics, **self._weighted(shared)}
         if self.all_parts is None:
             return losses
-        of_parts = {k: self._weighted(shared, self.partition.parts[k]) for k in self.all_parts}
+        of_parts = {k: self._weighted(shared, self.parts[k]) for k in self.all_parts}
         return {**losses, **losses_by_name(of_parts)}
 
     @property

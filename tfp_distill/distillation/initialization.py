@@ -163,8 +163,9 @@ def copy_matching_steps(
     copied = [*pairs, (0, 0)] if (1, 1) in pairs else pairs
     for step, teacher_step in copied:
         _copy(chain.layers_of(step, step), source.layers_of(teacher_step, teacher_step))
-    if (1, 1) in pairs and chain.condition_bijector is not None:
-        _copy(chain.condition_bijector.keras_layers, source.condition_bijector.keras_layers)
+    own, theirs = chain.condition_bijector, source.condition_bijector
+    if (1, 1) in pairs and own is not None and theirs is not None:
+        _copy(own.keras_layers, theirs.keras_layers)
     kept = {chain.bijectors[step].name for step, _ in copied}
 
     def initialize(bijector, h, condition):

@@ -172,11 +172,11 @@ class IntermediateLatentLoss(_DistanceLoss):
     def in_part(self, shared: SharedPass, part: Part) -> tf.Tensor:
         """The sum over the taps in the part."""
         student, teacher = shared.student_trace.latents, shared.teacher_trace.latents
-        taps = self.taps
+        taps: Iterable[tuple[int, int]] | None = self.taps
         if taps is None:
-            taps = dict(align_flows(shared.student, shared.teacher))
+            aligned = dict(align_flows(shared.student, shared.teacher))
             depth = align_boundary(shared.student, shared.teacher, part.last_step)
-            taps = {part.last_step: depth, **taps}.items()
+            taps = {part.last_step: depth, **aligned}.items()
         taps = _taps_in(taps, part)
         return tf.add_n([self._distance(student[i], teacher[j]) for i, j in taps])
 

@@ -145,8 +145,8 @@ class SharedPass:
         So that what is left out can be replaced after a loss has been computed, without a gradient
         that is not finite (0 times infinity).
         """
-        if self._draws(temperature):
-            return self._drawn()[0]
+        if (pairs := self._pairs_of(temperature)) is not None:
+            return self._drawn(pairs)[0]
         kept, raw = self.kept(temperature), self._raw_sample(temperature)
         mean = self.student.standardize.forward_and_fldj(tf.zeros_like(raw.x))[0]
         return Generated(
@@ -172,14 +172,14 @@ class SharedPass:
 
         Of samples that were made before it is the last latent, and no other one.
         """
-        if self._draws(temperature):
-            return self._drawn()[1]
+        if (pairs := self._pairs_of(temperature)) is not None:
+            return self._drawn(pairs)[1]
         kept, trace = self.kept(temperature), self._raw_trace(temperature)
         return tf.nest.map_structure(lambda value: _where(kept, value, 0.0), trace)
 
     def _kept(self, temperature: float) -> tf.Tensor:
         """Which of the teacher's samples count, bool `[batch]`."""
-        if self._draws(temperature):
+        if self._pairs_of(temperature) is not None:
             return tf.ones(tf.shape(self.x)[:1], tf.bool)
         sample, trace = self._raw_sample(temperature), self._raw_trace(temperature)
         error = tf.reduce_mean(tf.square(trace.latents[-1] - sample.z), axis=-1)
@@ -193,7 +193,7 @@ class SharedPass:
         That is, 0 for a sample that is left out, and the others as much more as makes up for it; 0
         for all where none is kept. Under a strategy each replica averages over its own rows.
         """
-        if self._draws(temperature):
+        if self._pairs_of(temperature) is not None:
             return losses
         kept = self.kept(temperature)
         number = tf.reduce_sum(tf.cast(kept, losses.dtype))
@@ -205,15 +205,17 @@ class SharedPass:
 
         Of samples that were made before, each stands for the share of those that did not count.
         """
-        if self._draws(temperature):
-            return tf.fill(tf.shape(self.x)[:1], self._pairs.left_out())
+        if (pairs := self._pairs_of(temperature)) is not None:
+            return tf.fill(tf.shape(self.x)[:1], pairs.left_out())
         return 1.0 - tf.cast(self.kept(temperature), self.x.dtype)
 
-    def _draws(self, temperature: float) -> bool:
-        return self._pairs is not None and self._pairs.temperature == temperature
+    def _pairs_of(self, temperature: float) -> DrawnPairs | None:
+        """Returns where samples of this temperature come from that were made before, or None."""
+        pairs = self._pairs
+        return pairs if pairs is not None and pairs.temperature == temperature else None
 
-    def _draw(self) -> tuple[Generated, Trace]:
-        return self._pairs.draw(self._random, tf.shape(self.x)[0])
+    def _draw(self, pairs: DrawnPairs) -> tuple[Generated, Trace]:
+        return pairs.draw(self._random, tf.shape(self.x)[0])
 
     def _is_in_region(self, x: tf.Tensor) -> tf.Tensor:
         standardize = self.student.standardize

@@ -41,7 +41,7 @@ class Teacher(Protocol):
         """Returns x for latents `[batch, D]`, and log|det dx/dz| `[batch]`."""
 
 
-def as_teacher(teacher: Flow | Teacher | tfd.TransformedDistribution) -> Teacher:
+def as_teacher(teacher: Flow | Teacher | tfp.distributions.TransformedDistribution) -> Teacher:
     """Returns `teacher` itself, or a `DistributionTeacher` around a TFP distribution.
 
     Raises:
@@ -70,7 +70,7 @@ class DistributionTeacher:
       ValueError: if the distribution has a batch shape or another base.
     """
 
-    def __init__(self, distribution: tfd.TransformedDistribution) -> None:
+    def __init__(self, distribution: tfp.distributions.TransformedDistribution) -> None:
         self.event_shape = tuple(distribution.event_shape)
         if tuple(distribution.batch_shape):
             raise ValueError(
@@ -104,7 +104,9 @@ class DistributionTeacher:
         return forward_and_fldj(self._distribution.bijector, z, event_ndims=len(self._latent_shape))
 
 
-def _steps(bijector: tfb.Bijector, event_shape: tuple[int, ...]) -> Sequence[tfb.Bijector]:
+def _steps(
+    bijector: tfp.bijectors.Bijector, event_shape: tuple[int, ...]
+) -> Sequence[tfp.bijectors.Bijector]:
     if isinstance(bijector, _CHAIN) and all(
         tuple(member.inverse_event_shape(event_shape)) == event_shape
         for member in bijector.bijectors
@@ -113,7 +115,9 @@ def _steps(bijector: tfb.Bijector, event_shape: tuple[int, ...]) -> Sequence[tfb
     return (bijector,)
 
 
-def _check_standard_normal(base: tfd.Distribution, latent_shape: tuple[int, ...]) -> None:
+def _check_standard_normal(
+    base: tfp.distributions.Distribution, latent_shape: tuple[int, ...]
+) -> None:
     """Compares densities at random points: there are many ways to write a standard normal."""
     dims = int(np.prod(latent_shape))
     z = np.random.RandomState(0).normal(size=(16, dims)).astype(base.dtype.as_numpy_dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -155,8 +155,8 @@ class _Columns(NamedTuple):
       ildjs: the terms of the log-determinant of that `[rows, steps + 1]`.
     """
 
-    z: object
-    x: object
-    fldj: object
-    latent: object
-    ildjs: object
+    z: Any
+    x: Any
+    fldj: Any
+    latent: Any
+    ildjs: Any

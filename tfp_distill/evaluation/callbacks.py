@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfp_distill.compiling import compiled
 from tfp_distill.evaluation.figures.mosaic import mosaic
-from tfp_distill.evaluation.figures.pictures import check_temperature
+from tfp_distill.evaluation.figures.pictures import check_temperature, pixel_format_of
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import averaged_weights, sample_latents
@@ -105,14 +105,13 @@ class SampleGrid(keras.callbacks.Callback):
         return mosaic(images, math.ceil(len(images) / columns), columns)
 
     def _make_generator(self) -> Callable[[], tf.Tensor]:
-        flow = self._flow
+        flow = self.model if isinstance(self.model, Flow) else self.model.student
+        pixel_format = pixel_format_of(flow)
         z = self._temperature * sample_latents(
             self._num_samples, flow.latent_dims, self._seed, flow.compute_dtype
         )
         # Not by XLA, which takes longer to compile a large flow than all pictures take to draw.
-        function = compiled(
-            lambda z: flow.config.pixel_format.quantize(flow.to_data(z)), z, jit_compile=False
-        )
+        function = compiled(lambda z: pixel_format.quantize(flow.to_data(z)), z, jit_compile=False)
         return functools.partial(function, z)
 
     def _write(self, picture: np.ndarray, epoch: int) -> None:

@@ -96,7 +96,7 @@ def evaluate_likelihood(
         raise ValueError(
             f"`draws` must be 1 where `x` is no uint8 images and has no integers, got {draws}."
         )
-    sums = 0.0
+    sums = np.zeros(len(x))
     for draw in range(draws):
         parts = []
         for batch, rows in _batches(flow, x, condition, batch_size, draw):
@@ -190,8 +190,8 @@ def _batches(
         raise ValueError(f"`condition` must have {len(x)} rows as `x`, got {len(condition)}.")
     if _are_bytes(x) and flow.config.pixel_format:
         x = DequantizedImages(x, flow.config.pixel_format, draw=draw)
-    if _has_integers(flow):
-        x = DequantizedRows(x, flow.config.columns, draw=draw)
+    if (columns := flow.config.columns) is not None and columns.num_integers:
+        x = DequantizedRows(x, columns, draw=draw)
     arrays = [x] if condition is None else [x, condition]
     batch_size = min(batch_size, len(x))
     for start in range(0, len(x), batch_size):

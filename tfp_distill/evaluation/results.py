@@ -48,7 +48,9 @@ def write_results_json(
         "results": [{**_fields(result), **_compared(results, result)} for result in results],
     }
     text = json.dumps(_for_json(contents), indent=2, ensure_ascii=False, allow_nan=False)
-    values = {r.name: r.likelihood.values for r in results if r.likelihood.values is not None}
+    values: dict[str, Any] = {
+        r.name: r.likelihood.values for r in results if r.likelihood.values is not None
+    }
     if values:
         with _written_whole(_rows_path(path)) as unfinished, unfinished.open("wb") as file:
             np.savez_compressed(file, **values)

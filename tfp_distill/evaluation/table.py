@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tfp_distill.evaluation.comparisons import ahead_of_student, gap_closed, gap_closed_error
 from tfp_distill.evaluation.flow_result import Result
@@ -75,7 +75,7 @@ def format_table(results: Sequence[Result]) -> str:
 
 def results_table(results: Sequence[Result]) -> Table:
     """Returns a row per result, with a note on what the columns mean."""
-    columns = {
+    columns: dict[str, Callable[[Result], str]] = {
         "model": lambda r: r.name,
         _likelihood_name(results): lambda r: _likelihood(r),
         **({"ahead of student": functools.partial(_ahead, results)} if _pairs(results) else {}),
@@ -163,7 +163,7 @@ def _frechet(results: Sequence[Result], name: str, result: Result) -> str:
 def _likelihood(result: Result) -> str:
     likelihood = result.likelihood
     mean, error = likelihood.mean, likelihood.standard_error
-    if result.bits_per_dim is not None:
+    if result.bits_per_dim is not None and result.bits_per_dim_error is not None:
         mean, error = result.bits_per_dim, result.bits_per_dim_error
     text = f"{mean:.3f} ± {2 * error:.3f}"
     if likelihood.num_non_finite:

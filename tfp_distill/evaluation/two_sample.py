@@ -74,7 +74,7 @@ def two_sample_auc(a: Any, b: Any, *, seed: int = 0) -> TwoSampleTest:
     mean, scale = a.mean(axis=0), a.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     train, test = zip(*(_halves((rows - mean) / scale, generator) for rows in (a, b)), strict=True)
-    network = _trained(*train, seed)
+    network = _trained(train[0], train[1], seed)
     of_a, of_b = (network.predict(rows, batch_size=10_000, verbose=0)[:, 0] for rows in test)
     return _area(of_a, of_b)
 

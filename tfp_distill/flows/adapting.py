@@ -72,7 +72,7 @@ def adapt_bijector(
     try:
         if statistics is not None or x.ndim == 2:
             _standardize(bijector.bijectors[0], statistics, x, columns)
-        if condition is not None:
+        if condition is not None and isinstance(bijector.condition_bijector, Standardize):
             _standardize(bijector.condition_bijector, condition_statistics, condition)
         limit = _MOST_ROWS if x.ndim == 2 else max(2, _MOST_VALUES_OF_IMAGES // x[0].size)
         every = -(-len(x) // limit)
@@ -112,7 +112,8 @@ def _check_bounds(columns: Columns, x: np.ndarray) -> None:
     outside = columns.outside(x)
     if outside.any():
         found = ", ".join(
-            f"{outside[i]:,} of column {i} ({columns.describe(i)})" for i in outside.nonzero()[0]
+            f"{outside[i]:,} of column {i} ({columns.describe(i)})"
+            for i in map(int, outside.nonzero()[0])
         )
         raise ValueError(f"`x` must be within the bounds of its columns, got values out: {found}.")
 

@@ -63,8 +63,12 @@ class FlowConfig(abc.ABC):
         condition = None
         if self.condition_dims:
             condition = Standardize(self.condition_dims, name="standardize_condition")
-        has_bounds = self.columns is not None and any(self.columns.bounds)
-        first = StandardizeBounded(self.columns.intervals) if has_bounds else Standardize(dims)
+        columns = self.columns
+        first = (
+            Standardize(dims)
+            if columns is None or not any(columns.bounds)
+            else StandardizeBounded(columns.intervals)
+        )
         return TracedChain([first, *steps], condition_bijector=condition, name=name)
 
     def _check_columns(self, dims: int) -> None:

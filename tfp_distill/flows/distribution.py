@@ -12,7 +12,7 @@ __all__ = ["FlowDistribution"]
 tfd = tfp.distributions
 
 # TFP returns objects of this base class where a part of them is no composite tensor.
-_TransformedDistribution = tfd.TransformedDistribution.__mro__[1]
+_TransformedDistribution: Any = tfd.TransformedDistribution.__mro__[1]
 
 
 class FlowDistribution(_TransformedDistribution):

@@ -154,11 +154,12 @@ class Flow(FlowInParts):
           ValueError: if data are empty or not finite, or a shape breaks a rule; the flow is then
             as it was.
         """
-        values = (None if v is None else v.numpy() for v in self._inputs(x, condition))
+        x, condition = (None if v is None else v.numpy() for v in self._inputs(x, condition))
         adapt_bijector(
             self._bijector,
             self.weights,
-            *values,
+            x,
+            condition,
             statistics=statistics,
             condition_statistics=condition_statistics,
             columns=self.config.columns,
@@ -172,9 +173,10 @@ class Flow(FlowInParts):
 
     def check_first_rows(self, x: Any, condition: Any = None) -> None:
         """Raises `ValueError` if integers have no noise: their likelihood would have no bound."""
-        if not self.checks_first_rows:
+        columns = self.config.columns
+        if columns is None or not columns.num_integers:
             return
-        integers = np.asarray(x)[:, self.config.columns.is_integer]
+        integers = np.asarray(x)[:, columns.is_integer]
         bare = len(integers) and np.all(integers == np.floor(integers))
         if bare:
             raise ValueError(

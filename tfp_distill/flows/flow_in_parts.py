@@ -90,14 +90,14 @@ class FlowInParts(PartwiseModel):
 
     def run_part(self, part: int, handed: Segment, condition: Any = None) -> Segment:
         """Returns what a part of the partition hands on, of what it receives."""
-        steps = self.partition.parts[part]
+        steps = self.parts[part]
         first = steps.first_step if part else 0  # The data are standardised in the first part.
         own = self._bijector.segment(first, steps.last_step, handed.state, condition)
         return Segment(own.state, handed.log_prob + own.log_prob)
 
     def part_variables(self, part: int) -> list[keras.Variable]:
         """Returns all variables that a part of the partition reads, the fixed ones too."""
-        steps = self.partition.parts[part]
+        steps = self.parts[part]
         layers = self._bijector.layers_of(steps.first_step if part else 0, steps.last_step)
         if self._bijector.condition_bijector is not None:
             layers += self._bijector.condition_bijector.keras_layers

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.flows.glow import GlowConfig
 from tfp_distill.flows.maf import MAFConfig
@@ -10,9 +13,9 @@ from tfp_distill.flows.tabular_glow import TabularGlowConfig
 __all__ = ["preset_config", "preset_names"]
 
 _DIMS = {"power": 6, "gas": 8, "hepmass": 21, "miniboone": 43, "bsds300": 63}
-_SPLINE = dict(coupling="spline", num_hidden_layers=2)
+_SPLINE: dict[str, Any] = dict(coupling="spline", num_hidden_layers=2)
 # Walton et al., 2023, Tables 2 and 3; the depths are those that give the printed parameter counts.
-_TABULAR = {
+_TABULAR: dict[str, tuple[Callable[..., FlowConfig], dict[str, Any]]] = {
     "glow_student": (TabularGlowConfig, dict(num_steps=3, hidden_units=32)),
     "glow_teacher": (TabularGlowConfig, dict(num_steps=5, hidden_units=64)),
     "maf_student": (MAFConfig, dict(num_steps=3, hidden_units=32)),

@@ -36,7 +36,7 @@ def make_transform(
     Raises:
       ValueError: if there is no transform of that name, or a value breaks its rule.
     """
-    made = {
+    made: dict[str, ScalarTransform] = {
         "affine": AffineTransform(log_scale_bound),
         "additive": AdditiveTransform(),
         "spline": SplineTransform(num_bins, tail_bound, min_slope),

@@ -84,7 +84,9 @@ class ConvConditioner(keras.layers.Layer):
         self._config = dict(
             inputs=inputs, outputs=outputs, hidden_channels=hidden_channels, seed=seed, name=name
         )
-        self._kernels, self._scales, self._biases = [], [], []
+        self._kernels: list[keras.Variable] = []
+        self._scales: list[keras.Variable] = []
+        self._biases: list[keras.Variable] = []
         for index, (size, channels) in enumerate(((3, inputs), (1, hidden_channels))):
             self._kernels.append(
                 self.add_weight(

@@ -80,7 +80,8 @@ class MADE(keras.layers.Layer):
         first_degree = 0 if self.conditional else 1
         self._degrees = np.round(np.linspace(first_degree, dims - 1, hidden_units)).astype(int)
         sizes = [dims] + [hidden_units] * num_hidden_layers
-        self._kernels, self._biases = [], []
+        self._kernels: list[keras.Variable] = []
+        self._biases: list[keras.Variable] = []
         for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
             self._add_dense(f"hidden_{index}", fan_in, fan_out, seed + index)
         self._add_dense("output", hidden_units, num_parameters * dims, None)
@@ -134,9 +135,10 @@ class MADE(keras.layers.Layer):
                 done = degree
             for layer in range(len(kernels) - 1):
                 pre = self._biases[layer].value[units]
-                if known[layer] is not None:
-                    pre += known[layer] @ kernels[layer][: known[layer].shape[-1], units]
-                if layer == 0 and self.conditional:
+                below = known[layer]
+                if below is not None:
+                    pre += below @ kernels[layer][: below.shape[-1], units]
+                if layer == 0 and condition_term is not None:
                     pre += condition_term[:, units]
                 new = self._activation(pre)
                 above = known[layer + 1]

@@ -28,12 +28,12 @@ def conditions_of_samples(
       ValueError: if there are no conditions, or others than those of the data are given.
     """
     names = () if data is None else data.condition_names
-    if not names:
+    if data is None or not names:
         if asked:
             got = ",".join(asked)
             raise ValueError(f"`condition` must be empty for data without any, got {got!r}.")
         return None
-    if not asked:
+    if not asked and data.test_condition is not None:
         rows = data.test_condition
     elif len(asked) == 1 and "=" not in asked[0]:
         path = pathlib.Path(asked[0]).expanduser()

@@ -54,7 +54,9 @@ def check_partitions(recipe: Recipe, config: FlowConfig, num_rows: int) -> None:
       num_rows: number of training rows, for whose sake the cache has to be large enough.
     """
     names = [name for name in recipe.partitions if name != END_TO_END]
-    flow = Flow(config, name="student") if names else None
+    if not names:
+        return
+    flow = Flow(config, name="student")
     for name in names:
         # Where equal costs are is not worth knowing yet.
         partition = _partition(flow, name, balance="steps")
@@ -87,7 +89,10 @@ def partition_of_run(
 
 
 def _partition(flow: Flow, name: str, balance: str) -> Partition:
-    kind, num_parts, boundaries = PartitionName.parse(name)
+    parsed = PartitionName.parse(name)
+    if parsed is None:
+        raise ValueError(f"`partitions` must hold names of partitions, got {name!r}.")
+    kind, num_parts, boundaries = parsed
     if kind == "at_steps":
         return Partition.at_steps(flow, boundaries)
     if kind == "by_block":
@@ -156,7 +161,8 @@ def part_history(
             )
         )
         step, seconds = row["step"], row["seconds"]
-    partition, handed = _recorded_partition(flow, directory), ()
+    partition = _recorded_partition(flow, directory)
+    handed: tuple[int, ...] = ()
     if partition is not None:
         handed = partition.bytes_handed(batch_size, condition_dims=flow.config.condition_dims)
     return PartHistory(epochs, handed)

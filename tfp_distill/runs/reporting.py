@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -89,7 +90,9 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
                 data.test,
                 data.test_condition,
                 frechet=_frechet_distances(run, flow),
-                samples=data_range and sample_quality(samples[name], data_range, data.test),
+                samples=sample_quality(samples[name], data_range, data.test)
+                if data_range
+                else None,
                 two_sample=tests.get(name),
                 training_steps=record.steps,
                 training_seconds=record.seconds,
@@ -164,8 +167,9 @@ def _guard_table(run: RunDirectory, names: Iterable[str]) -> Table | None:
 
 def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:
     """Returns the unit of the figures of trainings in parts, and those of the test data by name."""
-    if all(result.bits_per_dim is not None for result in results):
-        return "bits per dimension", {_training(r.name): r.bits_per_dim for r in results}
+    bits = {_training(r.name): r.bits_per_dim for r in results if r.bits_per_dim is not None}
+    if len(bits) == len(results):
+        return "bits per dimension", bits
     return "nats per example", {_training(r.name): -r.likelihood.mean for r in results}
 
 
@@ -222,7 +226,7 @@ def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistan
     reference = reference_statistics(data.test[chosen], extractor)
     streams = {}
     for temperature in _TEMPERATURES:
-        options = dict(temperature=temperature, seed=seed)
+        options: dict[str, Any] = dict(temperature=temperature, seed=seed)
         streams[f"samples, T = {temperature:g}"] = sampled_images(flow, number, **options)
         streams[f"half-way, T = {temperature:g}"] = interpolated_images(
             flow, data.test, number, **options

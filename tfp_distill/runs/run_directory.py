@@ -202,7 +202,8 @@ class RunDirectory:
         expected = self.config("student")
         got = self.student_start().config
         if type(got) is type(expected):
-            expected = dataclasses.replace(expected, seed=got.seed)
+            same = {"seed": got.get_config()["seed"]}
+            expected = dataclasses.replace(expected, **same)
         if got != expected:
             raise ValueError(
                 f"`student_path` must hold a flow of the student's architecture, {expected}, "

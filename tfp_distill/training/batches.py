@@ -71,7 +71,8 @@ def first_rows(
     Raises:
       ValueError: if `x` cannot be looked at without using it up, or has no batch.
     """
-    found, rows, limit = [], 0, 1
+    found: list[list[Any]] = []
+    rows, limit = 0, 1
     for batch in _batches(x, y, batch_size):
         values = unpack_batch(batch)[:2]
         found.append([_whole(value, strategy) for value in values])

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
 
 from tfp_distill.training.partition import Partition
 
 __all__ = ["check_gradients", "clone_optimizer", "optimizers_of_parts", "reset_optimizer"]
-
-Optimizer = keras.optimizers.Optimizer
 
 
 def optimizers_of_parts(

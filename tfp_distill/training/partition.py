@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_distill.training.contracts import SteppedFlow
 from tfp_distill.training.step_cost import balanced_ends, measure_step_costs
 
 __all__ = ["BALANCES", "Part", "Partition"]
@@ -64,7 +65,7 @@ class Partition:
             raise ValueError("`parts` must hold at least one part, got none.")
 
     @classmethod
-    def by_block(cls, flow: Any, num_parts: int) -> Partition:
+    def by_block(cls, flow: SteppedFlow, num_parts: int) -> Partition:
         """Divides at the ends of levels; the last part holds all levels that are left.
 
         The half of the dimensions that a level factors out is finished with its part (PARTS,
@@ -79,7 +80,7 @@ class Partition:
         return cls.at_steps(flow, ends[: num_parts - 1])
 
     @classmethod
-    def across_blocks(cls, flow: Any, num_parts: int, balance: str = "steps") -> Partition:
+    def across_blocks(cls, flow: SteppedFlow, num_parts: int, balance: str = "steps") -> Partition:
         """Divides into equal shares, never at the end of a level.
 
         So what a level factors out lies inside a part, which goes on with the other half (PARTS,
@@ -105,7 +106,7 @@ class Partition:
         return cls.at_steps(flow, balanced_ends(costs, num_parts, allowed))
 
     @classmethod
-    def at_steps(cls, flow: Any, boundaries: Sequence[int]) -> Partition:
+    def at_steps(cls, flow: SteppedFlow, boundaries: Sequence[int]) -> Partition:
         """Divides behind the given steps.
 
         Args:
@@ -133,7 +134,7 @@ class Partition:
         return cls(parts)
 
     @classmethod
-    def end_to_end(cls, flow: Any) -> Partition:
+    def end_to_end(cls, flow: SteppedFlow) -> Partition:
         """One part: the gradients of plain maximum likelihood."""
         return cls.at_steps(flow, ())
 
@@ -158,7 +159,7 @@ class Partition:
         dims = [part.dims_out + 1 + condition_dims for part in self.parts[:-1]]
         return tuple(batch_size * itemsize * each for each in dims)
 
-    def check(self, flow: Any) -> None:
+    def check(self, flow: SteppedFlow) -> None:
         """Raises `ValueError` if this is not a partition of the flow."""
         ends = self.ends
         if ends[-1] == flow.num_steps and Partition.at_steps(flow, ends[:-1]) == self:
@@ -197,7 +198,7 @@ class Partition:
         return cls(tuple(Part(*fields) for fields in config["parts"]))
 
 
-def _count(flow: Any, first_step: int, last_step: int) -> int:
+def _count(flow: SteppedFlow, first_step: int, last_step: int) -> int:
     weights = flow.step_weights(first_step, last_step)
     return int(sum(np.prod(weight.shape) for weight in weights))
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfp_distill.training.part_optimizers import optimizers_of_parts, reset_optimizer
-from tfp_distill.training.partition import Partition
+from tfp_distill.training.partition import Part, Partition
 from tfp_distill.training.pipeline import check_devices
 
 __all__ = ["PartitionedModel"]
@@ -40,6 +40,11 @@ class PartitionedModel(keras.Model):
     def partition(self) -> Partition | None:
         """Where gradients stop; None where they do not."""
         return self._partition
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the partition; none where there is no partition."""
+        return () if self._partition is None else self._partition.parts
 
     @property
     def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
@@ -102,7 +107,7 @@ class PartitionedModel(keras.Model):
         """Returns the trainable weights that `optimizers[part]` optimises."""
         if not self._part_optimizers:
             return self.trainable_variables
-        steps = self._partition.parts[part]
+        steps = self.parts[part]
         return self.step_weights(steps.first_step, steps.last_step)
 
     def reset_optimizers(self) -> None:
@@ -120,7 +125,9 @@ class PartitionedModel(keras.Model):
         optimizer: str | keras.optimizers.Optimizer | Sequence[keras.optimizers.Optimizer],
         *,
         partition: Partition | None,
-        **kwargs: Any,
+        jit_compile: bool,
+        run_eagerly: bool,
+        steps_per_execution: int,
     ) -> None:
         """Makes and builds the optimisers; see `PartwiseModel.compile`."""
         if not isinstance(partition, Partition | None):
@@ -129,7 +136,12 @@ class PartitionedModel(keras.Model):
         if partition is not None:
             self.check_partition(partition)
         # Without a single optimiser, None: Keras would make one.
-        super().compile(optimizer=optimizers[0] if len(optimizers) == 1 else None, **kwargs)
+        super().compile(
+            optimizer=optimizers[0] if len(optimizers) == 1 else None,
+            jit_compile=jit_compile,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+        )
         self._partition, self._callback_state = partition, {}
         self._part_optimizers = optimizers if len(optimizers) > 1 else []
         self._active_parts, self._devices = self.all_parts, None

@@ -205,8 +205,8 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         )
         self._xla_as_asked, self._use_xla = jit_compile, use_xla
         self._train_functions, self._test_functions, self._updates_of_parts = {}, {}, {}
-        names = ("loss", *self._loss_names)
-        names = [f"{_prefix(part)}{name}" for part in self.all_parts or () for name in names]
+        losses = ("loss", *self._loss_names)
+        names = [f"{_prefix(part)}{name}" for part in self.all_parts or () for name in losses]
         self._part_means = {name: _MeanOrNan(name=name) for name in names}
 
     def get_compile_config(self) -> dict[str, Any] | None:
@@ -214,7 +214,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         if not self.compiled:
             return None
         return {
-            **super().get_compile_config(),
+            **(super().get_compile_config() or {}),
             "jit_compile": self._xla_as_asked,
             "run_eagerly": self.run_eagerly,
             "steps_per_execution": self.steps_per_execution,
@@ -338,7 +338,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         return self._report(means, norms, taken, rows)
 
     def report_parts(
-        self, of_parts: Mapping[int, Mapping[str, tf.Tensor]], rows: tf.Tensor
+        self, of_parts: Mapping[int, dict[str, tf.Tensor]], rows: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Counts a step that the parts took elsewhere, and returns the logs, as `train_step`.
 

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_distill.training.batches import unpack_batch
+from tfp_distill.training.contracts import PartedFlow
 from tfp_distill.training.placed_part import PlacedPart, empty
 
 __all__ = ["PartPipeline", "check_devices"]
@@ -64,7 +65,7 @@ class PartPipeline:
       jit_compile: whether XLA compiles the step of each part.
     """
 
-    def __init__(self, model: Any, devices: Sequence[str], *, jit_compile: bool) -> None:
+    def __init__(self, model: PartedFlow, devices: Sequence[str], *, jit_compile: bool) -> None:
         self._model = model
         self._devices = tuple(devices)
         self._jit_compile = jit_compile

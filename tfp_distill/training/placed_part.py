@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfp_distill.bijectors import Segment
+from tfp_distill.training.contracts import PartedFlow
 from tfp_distill.training.part_optimizers import check_gradients, clone_optimizer
 
 __all__ = ["PlacedPart", "empty"]
@@ -30,7 +30,7 @@ class PlacedPart:
 
     def __init__(
         self,
-        model: Any,
+        model: PartedFlow,
         part: int,
         device: str,
         hands_on: Sequence[tf.TensorSpec],

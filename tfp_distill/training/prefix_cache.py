@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import Segment
+from tfp_distill.training.contracts import OrderedRows
 from tfp_distill.training.partwise_model import PartwiseModel
 
 __all__ = ["PrefixCache"]
@@ -64,7 +65,7 @@ class PrefixCache:
 
     def __init__(
         self,
-        rows: Any,
+        rows: OrderedRows,
         *,
         max_bytes: int = 2**31,
         refresh_epochs: int | None = None,
@@ -82,7 +83,9 @@ class PrefixCache:
         self._max_bytes = max_bytes
         self._refresh_epochs = refresh_epochs
         self._directory = None if directory is None else pathlib.Path(directory)
-        self._iterator = self._contents = self._prefix = None
+        self._iterator: Iterator[Any] | None = None
+        self._contents: tuple[int, int] | None = None
+        self._prefix: tuple[int, Callable[..., Any]] | None = None
         self._buffers: tuple[np.ndarray, np.ndarray] | None = None
         self._filled: Segment | None = None
 
@@ -115,12 +118,13 @@ class PrefixCache:
           parts: the parts that an epoch trains; None for end to end.
           epoch: the epoch, which begins.
         """
-        cached = parts is not None and len(parts) == 1 and parts[0] > 0
-        contents = (parts[0], self._draw(model, parts[0], epoch)) if cached else None
+        contents = None
+        if parts is not None and len(parts) == 1 and parts[0] > 0:
+            contents = parts[0], self._draw(model, parts[0], epoch)
         if self._iterator is None or contents != self._contents:
             # Ends the reading ahead from the former contents.
             self._iterator = None
-            if cached:
+            if contents is not None:
                 self._filled = self._fill(model, *contents)
                 dataset = self._rows.batches_of(self._filled, start_step=model.step)
             else:
@@ -134,7 +138,7 @@ class PrefixCache:
         self._iterator = self._contents = self._prefix = None
         self._buffers = self._filled = None
         if self._directory is not None:
-            for path in self._paths():
+            for path in _paths(self._directory):
                 path.unlink(missing_ok=True)
 
     def _draw(self, model, part, epoch):
@@ -170,14 +174,15 @@ class PrefixCache:
         self._directory.mkdir(parents=True, exist_ok=True)
         return tuple(
             np.lib.format.open_memmap(path, mode="w+", dtype=model.compute_dtype, shape=(size,))
-            for path, size in zip(self._paths(), sizes, strict=True)
+            for path, size in zip(_paths(self._directory), sizes, strict=True)
         )
 
     def _largest_state(self, model):
         return max(part.dims_in for part in model.partition.parts[1:])
 
-    def _paths(self):
-        return [self._directory / f"prefix_{name}.npy" for name in Segment._fields]
+
+def _paths(directory: pathlib.Path) -> list[pathlib.Path]:
+    return [directory / f"prefix_{name}.npy" for name in Segment._fields]
 
 
 def _compiled(model: PartwiseModel, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -77,7 +77,7 @@ class PartSchedule(keras.callbacks.Callback):
         if mode not in MODES:
             raise ValueError(f"`mode` must be one of {', '.join(MODES)}, got {mode!r}.")
         single = isinstance(epochs_per_part, int)
-        each = (epochs_per_part,) if single else tuple(epochs_per_part)
+        each = (epochs_per_part,) if isinstance(epochs_per_part, int) else tuple(epochs_per_part)
         if not each or min(each) < 1:
             raise ValueError(f"`epochs_per_part` must be at least 1, got {epochs_per_part}.")
         if end_to_end_epochs < 0:

@@ -93,7 +93,7 @@ class StopOnSkippedSteps(keras.callbacks.Callback):
             self._in_row = 0
             if self._candidate is not None:
                 self._held, self._candidate = self._candidate, None
-            elif step - self._held[0] >= self._patience:
+            elif self._held is None or step - self._held[0] >= self._patience:
                 self._candidate = self._copy()
             return
         self._in_row += of_them_skipped
@@ -131,7 +131,7 @@ class StopOnSkippedSteps(keras.callbacks.Callback):
     def _fault_of_flow(self):
         """Returns what is not finite first on the way from the data to the latents, if any."""
         flow = getattr(self.model, "student", self.model)
-        if not hasattr(flow, "bijector"):
+        if flow is None or not hasattr(flow, "bijector"):
             return None
         for name, visit in named_visits(flow.bijector, *self._inputs()):
             weights = [w for w in visit.bijector.variables if not np.isfinite(w.numpy()).all()]

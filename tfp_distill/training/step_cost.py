@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import inverse_and_ildj, standard_normal_log_prob
+from tfp_distill.training.contracts import SteppedFlow
 
 __all__ = ["balanced_ends", "measure_step_costs"]
 
@@ -35,7 +36,8 @@ def balanced_ends(
       The last step of every part but the last one.
     """
     total = np.concatenate([[0.0], np.cumsum(costs)])
-    best = {0: (0.0, ())}  # By the end of the last part so far: sum of squares, ends.
+    # By the end of the last part so far: sum of squares, ends.
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
     for _ in range(num_parts - 1):
         best = {
             end: min(
@@ -51,7 +53,7 @@ def balanced_ends(
     )[1]
 
 
-def measure_step_costs(flow: Any) -> list[float]:
+def measure_step_costs(flow: SteppedFlow) -> list[float]:
     """Returns the seconds that each step of a flow takes, forward and backward.
 
     Steps whose inputs and weights have the same shapes are measured once. A step is run alone, on

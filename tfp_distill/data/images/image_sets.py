@@ -142,7 +142,9 @@ def load_file(
     missing = [name for name in fractions if name not in sources]
     num_images = sources["train"][0]
     part_of = image_arrays.draw_parts(num_images, [fractions[name] for name in missing], seed)
-    sizes = {name: np.count_nonzero(part_of == i) for i, name in enumerate(["train", *missing])}
+    sizes = {
+        name: int(np.count_nonzero(part_of == i)) for i, name in enumerate(["train", *missing])
+    }
     sizes |= {name: sources[name][0] for name in sources if name != "train"}
     if sizes["train"] < 2 or min(sizes.values()) < 1:
         found = "/".join(str(sizes[name]) for name in _PART_NAMES)

@@ -48,7 +48,7 @@ def find_dependent(names: Sequence[str], rows: np.ndarray, places: Sequence[int]
     rest = np.abs(np.diag(np.linalg.qr(sample, mode="r"))) / size**0.5
     candidates = np.flatnonzero(rest < _TOLERANCE)
     found: dict[str, str] = {}
-    for j in candidates:
+    for j in map(int, candidates):
         before = np.array([i for i in range(j) if names[i] not in found], int)
         if not len(before):
             continue

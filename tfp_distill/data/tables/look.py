@@ -112,7 +112,8 @@ def rising_columns(names: Sequence[str], values: np.ndarray) -> tuple[set[str], 
     Returns:
       The names of columns that number the rows, and notes about the others by name.
     """
-    numbering, notes = set(), {}
+    numbering: set[str] = set()
+    notes: dict[str, str] = {}
     if len(values) < _FEWEST_ROWS:
         return numbering, notes
     for i, name in enumerate(names):

@@ -70,12 +70,12 @@ def read_tables(
     if suffix in numpy_files.SUFFIXES:
         return _read_arrays(path, columns, drop_columns)
     with reading(path, suffix):
-        read = _read_parquet_names if suffix == ".parquet" else text_tables.read_names
-        names = read(path)
+        read_names = _read_parquet_names if suffix == ".parquet" else text_tables.read_names
+        names = read_names(path)
     places = _choose(path, names, columns, drop_columns)
     with reading(path, suffix):
-        read = _read_parquet if suffix == ".parquet" else text_tables.read_columns
-        values, problems = read(path, places)
+        read_columns = _read_parquet if suffix == ".parquet" else text_tables.read_columns
+        values, problems = read_columns(path, places)
     chosen = [names[place] for place in places]
     return [Table(tuple(chosen), values, {chosen[i]: text for i, text in problems.items()})]
 

@@ -127,8 +127,8 @@ def load_file(path: pathlib.Path, options: TableOptions) -> Parts:
             "`drop_missing` rows with missing values."
         )
     # As large as float32, they were found to be finite.
-    parts = [np.ascontiguousarray(part, np.float32) for part in parts]
-    return Parts(names, *parts, look, dropped)
+    train, validation, test = (np.ascontiguousarray(part, np.float32) for part in parts)
+    return Parts(names, train, validation, test, look, dropped)
 
 
 def read_rows(path: pathlib.Path, names: tuple[str, ...], *, argument: str) -> np.ndarray:
@@ -148,7 +148,7 @@ def read_rows(path: pathlib.Path, names: tuple[str, ...], *, argument: str) -> n
     if table_suffix(path) not in SUFFIXES:
         raise ValueError(f"`{argument}` must end in one of {', '.join(SUFFIXES)}, got {path}.")
     table = _read_held_out(path, argument, names)
-    finite = _finite(table.values).all(axis=0)
+    finite = np.all(_finite(table.values), axis=0)
     bad = {
         name: "is not finite" for name, is_good in zip(names, finite, strict=True) if not is_good
     }

@@ -118,7 +118,9 @@ def read_photographs(path: Any) -> dict[str, list[np.ndarray]]:
         for member in archive:
             name = pathlib.PurePosixPath(member.name)
             if name.suffix == ".jpg" and name.parent.name in encoded:
-                encoded[name.parent.name][name.name] = archive.extractfile(member).read()
+                file = archive.extractfile(member)
+                if file is not None:  # A folder has no content.
+                    encoded[name.parent.name][name.name] = file.read()
     if len(encoded["train"]) < 2 or not encoded["test"]:
         raise ValueError(
             "the archive must hold at least 2 training and 1 test photographs, got "

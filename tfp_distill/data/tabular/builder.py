@@ -36,7 +36,8 @@ class Archive:
     filenames: tuple[str, ...]
 
 
-class TabularBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+# The base class, which is untyped, takes the argument.
+class TabularBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Downloads (or finds) published archives and stores preprocessed rows.
 
     One TFDS example is a block of up to `ROWS_PER_EXAMPLE` rows, `{"features": [n, D]}`, because a

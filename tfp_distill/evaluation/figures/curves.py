@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -65,8 +66,8 @@ def draw_curves(curves: Mapping[str, Curve], *, count: str, figure: str, mark: s
     _draw(panels[1], by_time, curves, limits, f"training time, {unit}")
     panels[0].xaxis.get_major_locator().set_params(integer=True)
     if mark and any(curve.mark is not None for curve in curves.values()):
-        style = dict(color=FAINT, marker="|", ms=11, mew=1.6, ls="", label=mark)
-        legend = dict(loc="best", frameon=False, fontsize=8, labelcolor=FAINT)
+        style: dict[str, Any] = dict(color=FAINT, marker="|", ms=11, mew=1.6, ls="", label=mark)
+        legend: dict[str, Any] = dict(loc="best", frameon=False, fontsize=8, labelcolor=FAINT)
         panels[0].legend(handles=[Line2D([], [], **style)], handletextpad=0, **legend)
     panels[0].set_ylabel(f"{figure} (lower is better)")
     panels[1].tick_params(labelleft=True)
@@ -90,7 +91,7 @@ def _draw(
         if curve.mark is not None:
             # At the top where the curve is beyond it, or has a gap.
             height = min(y[curve.mark], limits[1]) if finite[curve.mark] else limits[1]
-            style = dict(marker="|", ms=15, mew=1.8, clip_on=False)
+            style: dict[str, Any] = dict(marker="|", ms=15, mew=1.8, clip_on=False)
             axes.plot(x[curve.mark], height, color=colours[name], **style)
         last = np.flatnonzero(finite)[-1]
         # A label outside of the axes would leave them no room.

@@ -33,7 +33,10 @@ def fronts(results: Sequence[Result]) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     are_images = all(result.bits_per_dim is not None for result in results)
     results = [result for result in results if np.isfinite(result.likelihood.mean)]
-    figures = [r.bits_per_dim if are_images else r.likelihood.mean for r in results]
+    figures = [
+        r.bits_per_dim if are_images and r.bits_per_dim is not None else r.likelihood.mean
+        for r in results
+    ]
     names = [result.name for result in results]
     _draw(left, names, [r.parameters for r in results], figures, lower_is_better=are_images)
     milliseconds = [1e3 * r.speed.to_data_seconds for r in results]
@@ -62,7 +65,7 @@ def _draw(
         axes.plot(cost, figure, "o", color=colours[name], ms=6, zorder=3)
     signed = np.asarray(figures) * (-1 if lower_is_better else 1)
     front, best = [], -np.inf
-    for index in np.lexsort((-signed, costs)):
+    for index in np.lexsort((-signed, np.asarray(costs))):
         if signed[index] > best:
             front.append(index)
             best = signed[index]

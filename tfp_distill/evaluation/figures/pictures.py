@@ -238,7 +238,7 @@ def _latents(flows: Mapping[str, Flow], num_samples: int, seed: int) -> np.ndarr
 def _strip(name: str, flow: Flow, z: np.ndarray) -> Strip:
     """Returns the images of latents `[n, D]`, and says how many of them are not finite."""
     x = flow.to_data(z)
-    return Strip(name, flow.config.pixel_format.quantize(x).numpy(), _note(x))
+    return Strip(name, pixel_format_of(flow).quantize(x).numpy(), _note(x))
 
 
 def _note(x: tf.Tensor, note: str = "") -> str:
@@ -265,12 +265,19 @@ def _check_flows(flows: Mapping[str, Flow]) -> PixelFormat:
                     f"`flows` must have the `{what}` of {first!r}, {getattr(expected, what)}, "
                     f"got {getattr(config, what)} of {name!r}."
                 )
-    return expected.pixel_format
+    return pixel_format_of(flows[first])
+
+
+def pixel_format_of(flow: Flow) -> PixelFormat:
+    """Returns the pixel format of a flow of images, and raises `ValueError` for another flow."""
+    if flow.config.pixel_format is None:
+        raise ValueError(f"`flow` must be a flow of images, got shape {flow.event_shape}.")
+    return flow.config.pixel_format
 
 
 def check_images_of(flow: Flow, *, minimum: int = 1, **arrays: np.ndarray) -> None:
     """Raises `ValueError` unless every array holds images of a flow, and that many."""
-    shape = flow.config.pixel_format.image_shape(flow.event_shape)
+    shape = pixel_format_of(flow).image_shape(flow.event_shape)
     for name, images in arrays.items():
         if images.dtype != np.uint8 or tuple(images.shape[1:]) != shape or len(images) < minimum:
             raise ValueError(

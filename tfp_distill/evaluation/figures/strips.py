@@ -98,8 +98,8 @@ class _Page:
 
     def write(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
         """Writes a text whose middle is at height `y`."""
-        style = {"va": "center", "color": FAINT, "fontsize": size} | style
-        self.figure.text(x / _WIDTH, 1 - (self.top + y) / self._height, text, **style)
+        defaults: dict[str, Any] = {"va": "center", "color": FAINT, "fontsize": size}
+        self.figure.text(x / _WIDTH, 1 - (self.top + y) / self._height, text, **defaults | style)
 
     def show(self, x: float, y: float, image: np.ndarray, scale: float) -> None:
         """Draws an RGB image `[h, w, 3]` whose top is at height `y`."""

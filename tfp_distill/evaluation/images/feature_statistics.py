@@ -85,7 +85,8 @@ def image_statistics(
       ValueError: if there are fewer than 2 images, they are no bytes of one shape, or features are
         not finite.
     """
-    moments, fingerprint, shape = _Moments(extractor.num_features), ImagesFingerprint(), None
+    moments, fingerprint = _Moments(extractor.num_features), ImagesFingerprint()
+    shape: tuple[int, ...] = ()
     for batch in _batches(images, extractor.batch_size):
         fingerprint.update(batch)
         shape = batch.shape[1:]
@@ -99,11 +100,12 @@ def image_statistics(
         moments.add(features)
     if moments.num < 2:
         raise ValueError(f"`images` must hold at least 2 images, got {moments.num}.")
+    height, width, channels = map(int, shape)
     return FeatureStatistics(
         mean=moments.mean,
         covariance=moments.squares / (moments.num - 1),
         num_images=moments.num,
-        image_shape=tuple(int(size) for size in shape),
+        image_shape=(height, width, channels),
         extractor=extractor.name,
         extractor_fingerprint=extractor.fingerprint,
         images_fingerprint=fingerprint.hexdigest(),
@@ -213,7 +215,7 @@ def _read(path: pathlib.Path, dims: int, known: dict[str, Any]) -> FeatureStatis
     return statistics if statistics.mean.shape == (dims,) else None
 
 
-def _write(path: pathlib.Path, **arrays: np.ndarray) -> None:
+def _write(path: pathlib.Path, **arrays: Any) -> None:
     """Writes a file such that at no time a part of it is there under its name."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -172,7 +172,8 @@ def check_images(*, minimum: int = 1, **arrays: Any) -> None:
 
 
 def _check_model(model: keras.Model, name: str) -> None:
-    taken, returned = (getattr(model, f"{end}_shape", None) for end in ("input", "output"))
+    taken: Any = getattr(model, "input_shape", None)
+    returned: Any = getattr(model, "output_shape", None)
     is_image = isinstance(taken, tuple) and len(taken) == 4 and taken[0] is None
     if not (is_image and taken[3] == 3 and all(isinstance(size, int) for size in taken[1:3])):
         raise ValueError(

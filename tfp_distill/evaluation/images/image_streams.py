@@ -8,11 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.compiling import compiled, xla_pays
-from tfp_distill.evaluation.figures.pictures import check_images_of, check_temperature
+from tfp_distill.evaluation.figures.pictures import (
+    check_images_of,
+    check_temperature,
+    pixel_format_of,
+)
 from tfp_distill.evaluation.likelihood import evaluation_batch_size
 from tfp_distill.flows import Flow, interpolate_latents
 from tfp_distill.flows.config import check_at_least
-from tfp_distill.pixels import PixelFormat
 from tfp_distill.training import StepRandom
 
 __all__ = ["ImageStream", "interpolated_images", "sampled_images"]
@@ -66,7 +69,7 @@ def sampled_images(
     Raises:
       ValueError: if an argument breaks a rule; before the first batch is asked for.
     """
-    _pixel_format(flow)
+    pixel_format_of(flow)
     check_at_least(1, n=n)
     check_at_least(0, seed=seed)
     check_temperature(temperature=temperature)
@@ -121,7 +124,7 @@ def interpolated_images(
     Raises:
       ValueError: if an argument breaks a rule; before the first batch is asked for.
     """
-    pixel_format = _pixel_format(flow)
+    pixel_format = pixel_format_of(flow)
     check_images_of(flow, images=images, minimum=2)
     check_at_least(1, n=n)
     check_at_least(0, seed=seed)
@@ -155,10 +158,12 @@ def _stream(
     check_at_least(1, batch_size=batch_size)
     batch_size = min(batch_size, n)
 
+    pixel_format = pixel_format_of(flow)
+
     def decode(*parts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = function(*parts)
         finite = tf.reduce_all(tf.math.is_finite(x), axis=[1, 2, 3])
-        return flow.config.pixel_format.quantize(x), finite
+        return pixel_format.quantize(x), finite
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         run = None
@@ -176,9 +181,3 @@ def _stream(
 def _filled_up(array: np.ndarray, rows: int) -> tf.Tensor:
     missing = rows - len(array)
     return tf.constant(np.concatenate([array, array[:1].repeat(missing, axis=0)]))
-
-
-def _pixel_format(flow: Flow) -> PixelFormat:
-    if flow.config.pixel_format is None:
-        raise ValueError(f"`flow` must be a flow of images, got shape {flow.event_shape}.")
-    return flow.config.pixel_format

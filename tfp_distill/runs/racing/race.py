@@ -109,12 +109,12 @@ def race(run: RunDirectory) -> Outcome:
         limit = _nll(run, "teacher") + _tolerance(run)
         plain = _chosen(run, entries, limit)
         # What the choice will be, unless a distilled student is smaller and good enough.
-        few_rows = crew.start(*_few_rows_tasks(run, plain))
+        trained_on_few = crew.start(*_few_rows_tasks(run, plain))
         distilled = _to_distill(run, entries, plain)
         crew.carry_out([_task(run, entry, steps) for entry in distilled])
         finished = sorted([*entries, *distilled], key=lambda entry: (entry.parameters, entry.name))
         chosen = _chosen(run, finished, limit)
-        few_rows.result()
+        trained_on_few.result()
         if chosen.plain != plain:
             crew.start(*_few_rows_tasks(run, chosen)).result()
     is_within = _nll(run, chosen.name) <= limit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfp_distill.runs.recipe.flow_options import FlowOptions
 from tfp_distill.runs.recipe.options import option
@@ -111,8 +111,8 @@ class DistillationOptions(FlowOptions):
             SynthesizedLoss,
         )
 
-        latents = dict(distance=self.distance)
-        drawn = dict(temperature=self.temperature)
+        latents: dict[str, Any] = dict(distance=self.distance)
+        drawn: dict[str, Any] = dict(temperature=self.temperature)
         made = {
             "latent_loss": lambda: LatentLoss(**latents),
             "intermediate_latent_loss": lambda: IntermediateLatentLoss(**latents),

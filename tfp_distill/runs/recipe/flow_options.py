@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfp_distill.runs.recipe.options import Options, option
 
@@ -123,12 +123,15 @@ class FlowOptions(Options):
             getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
         )
         coupling = self.coupling(role, images=pixel_format is not None)
-        splines = dict(num_bins=self.num_bins, tail_bound=self.tail_bound, min_slope=self.min_slope)
+        splines: dict[str, Any] = dict(
+            num_bins=self.num_bins, tail_bound=self.tail_bound, min_slope=self.min_slope
+        )
         seed = self.seed + _SEEDS[role]
         if pixel_format:
             self.check(f"{role}_architecture", "glow for images", architecture == "glow")
+            height, breadth, channels = event_shape
             return GlowConfig(
-                event_shape,
+                (height, breadth, channels),
                 num_levels=levels,
                 steps_per_level=depth,
                 hidden_channels=width,
@@ -138,7 +141,7 @@ class FlowOptions(Options):
                 padding=pixel_format.padding,
                 seed=seed,
             )
-        common = dict(
+        common: dict[str, Any] = dict(
             dims=event_shape[0],
             num_steps=depth,
             hidden_units=width,

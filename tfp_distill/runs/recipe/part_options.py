@@ -50,12 +50,12 @@ class PartOptions(Options):
         choices = {"part_mode": MODES, "part_balance": BALANCES}
         for name, values in choices.items():
             self.check(name, f"one of {', '.join(values)}", getattr(self, name) in values)
-        parsed = [PartitionName.parse(name) for name in self.partitions]
+        parsed = [known for name in self.partitions if (known := PartitionName.parse(name))]
         self.check(
             "partitions",
             "different ones of end_to_end, by_block_N, across_blocks_N and at_steps_I_J..., with "
             "a number of parts N of at least 2",
-            bool(parsed) and None not in parsed and len(set(parsed)) == len(parsed),
+            bool(parsed) and len(set(parsed)) == len(self.partitions),
         )
         is_legal = not self.prefix_cache_gib or self.part_mode == "sequential"
         self.check("prefix_cache_gib", "0 unless `part_mode` is sequential", is_legal)

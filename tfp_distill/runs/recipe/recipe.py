@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from tfp_distill.files import DamagedFileError, read_json, write_json
 from tfp_distill.runs.recipe.data_options import DataOptions
@@ -41,8 +42,8 @@ class Recipe(
         return -(-getattr(self, f"{role}_training_steps") // self.report_steps) * self.report_steps
 
     def _check_students_in_parts(self) -> None:
-        parsed = [PartitionName.parse(name) for name in self.partitions]
-        num_parts = max(name.num_parts for name in parsed)
+        parsed = map(PartitionName.parse, self.partitions)
+        num_parts = max(name.num_parts for name in parsed if name)
         if num_parts == 1:
             return
         if self.prefix_cache_gib or self.devices:
@@ -70,6 +71,9 @@ class Recipe(
         """
         values = read_json(path)
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            fields: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+            }
+            return cls(**fields)
         except (TypeError, ValueError) as error:
             raise DamagedFileError(f"{str(path)!r} holds no recipe: {error}") from error

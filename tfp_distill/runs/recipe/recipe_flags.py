@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import flags
@@ -27,12 +27,13 @@ def define_recipe_flags(flag_values: flags.FlagValues) -> None:
             default = [str(item) for item in field.default]
             flags.DEFINE_list(field.name, default, text, flag_values=flag_values)
             continue
-        define = {
+        definitions: dict[type, Callable[..., Any]] = {
             str: flags.DEFINE_string,
             bool: flags.DEFINE_boolean,
             int: flags.DEFINE_integer,
             float: flags.DEFINE_float,
-        }[type(field.default)]
+        }
+        define = definitions[type(field.default)]
         define(field.name, field.default, text, flag_values=flag_values)
 
 

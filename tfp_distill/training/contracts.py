@@ -1,0 +1,104 @@
+"""What training asks of flows and of rows, which it does not import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+
+from tfp_distill.bijectors import Segment, TracedChain
+
+__all__ = ["OrderedRows", "PartedFlow", "SteppedFlow"]
+
+
+class SteppedFlow(Protocol):
+    """A flow whose steps a `Partition` divides, counted from 1; `tfp_distill.Flow` is one."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps."""
+
+    @property
+    def level_ends(self) -> tuple[int, ...]:
+        """The last step of each level; none where there are no levels."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one data point."""
+
+    @property
+    def bijector(self) -> TracedChain:
+        """The chain; `bijectors[k]` is step k, and what is before the first one standardises."""
+
+    def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
+        """Returns the trainable weights of the steps first to last."""
+
+
+class PartedFlow(Protocol):
+    """A compiled flow whose parts can run on their own; `tfp_distill.Flow` is one."""
+
+    @property
+    def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
+        """The optimiser of each part."""
+
+    @property
+    def active_losses(self) -> Sequence[str]:
+        """The names of what `part_losses` returns besides "loss"."""
+
+    @property
+    def compute_dtype(self) -> str:
+        """The type of the losses."""
+
+    @property
+    def run_eagerly(self) -> bool:
+        """Whether its steps are not compiled."""
+
+    @property
+    def steps_per_execution(self) -> int:
+        """Number of batches a call of the train function."""
+
+    def part_weights(self, part: int) -> list[keras.Variable]:
+        """Returns the trainable weights of a part."""
+
+    def part_variables(self, part: int) -> list[keras.Variable]:
+        """Returns all variables that a part reads."""
+
+    def part_input(self, part: int, x: Any, condition: Any = None) -> Segment:
+        """Returns what a part receives."""
+
+    def run_part(self, part: int, handed: Segment, condition: Any = None) -> Segment:
+        """Returns what a part hands on, of what it receives."""
+
+    def part_losses(self, handed: Segment) -> dict[str, tf.Tensor]:
+        """Returns the losses `[batch]` of a part that hands this on."""
+
+    def report_parts(
+        self, of_parts: dict[int, dict[str, tf.Tensor]], rows: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Counts a step, and returns its logs."""
+
+
+class OrderedRows(Protocol):
+    """The rows of a training, batch by batch; `tfp_distill.data.TrainingRows` are such."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows a batch."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def batches(self, *, start_step: int = 0) -> tf.data.Dataset:
+        """Returns an endless dataset of shuffled batches."""
+
+    def batches_of(self, arrays: Any, *, start_step: int = 0) -> tf.data.Dataset:
+        """Returns as `batches` what other arrays hold for the same rows, in the same order."""
+
+    def ordered(self, draw: int = 0) -> tf.data.Dataset:
+        """Returns all rows in their order, with the noise of a draw."""
