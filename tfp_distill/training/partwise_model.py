@@ -21,7 +21,7 @@ from tfp_distill.training.part_optimizers import check_gradients
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partitioned_model import PartitionedModel
 from tfp_distill.training.pipeline import PartPipeline
-from tfp_distill.training.replicas import apply_if, mean_over_replicas
+from tfp_distill.training.replicas import apply_if, logs_of_replica, mean_over_replicas
 from tfp_distill.training.step_random import StepRandom
 
 __all__ = ["PartwiseModel", "losses_by_name"]
@@ -368,7 +368,8 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         for prefix, finite in taken.items():
             rest = {n: v for n, v in means.items() if n != "loss" and n.startswith(prefix)}
             logs.update(self._update_metrics(rest, rows, finite))
-        return {**logs, "skipped_steps": self._skipped_metric.result() * num_replicas}
+        logs["skipped_steps"] = self._skipped_metric.result() * num_replicas
+        return logs_of_replica(self.distribute_strategy, logs)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluates the active losses on a batch; noise is that of step 0 of the run."""
@@ -380,7 +381,8 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             means = self._xla(self._evaluation_means)(x, condition, weights, random)
         rows = _num_rows(x, weights)
         means, _, rows = mean_over_replicas(self.distribute_strategy, means, [], rows)
-        return self._update_metrics(means, rows, tf.constant(True))
+        logs = self._update_metrics(means, rows, tf.constant(True))
+        return logs_of_replica(self.distribute_strategy, logs)
 
     def _update(self, part, finite, gradients, weights):
         """Applies the gradients of a part if they are finite.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import tensorflow as tf
 
-__all__ = ["apply_if", "mean_over_replicas"]
+__all__ = ["apply_if", "logs_of_replica", "mean_over_replicas"]
 
 
 def mean_over_replicas(
@@ -31,6 +31,18 @@ def mean_over_replicas(
     )
     averages = [value / total for value in sums]
     return dict(zip(means, averages, strict=False)), averages[len(means) :], total
+
+
+def logs_of_replica(
+    strategy: tf.distribute.Strategy, logs: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Returns logs in the shape in which Keras reduces them over replicas.
+
+    Of several workers it averages over the first axis, which scalars do not have.
+    """
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+    return dict(logs)
 
 
 def apply_if(
