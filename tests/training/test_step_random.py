@@ -22,7 +22,11 @@ def test_every_call_within_a_step_is_the_same():
 
 
 def test_replicas_share_out_the_noise_of_the_global_batch():
-    parts = [StepRandom(3, tf.constant(7), tf.constant(r), 3).normal(2, 3) for r in range(3)]
+    everyone = tf.zeros([6])
+    parts = [
+        StepRandom(3, tf.constant(7), everyone, tf.constant(first)).normal(rows, 3)
+        for first, rows in ((0, 3), (3, 2), (5, 1), (6, 0))
+    ]
     np.testing.assert_array_equal(np.concatenate(parts), _noise(3, 7, rows=6))
 
 

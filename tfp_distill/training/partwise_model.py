@@ -21,7 +21,12 @@ from tfp_distill.training.part_optimizers import check_gradients
 from tfp_distill.training.partition import Partition
 from tfp_distill.training.partitioned_model import PartitionedModel
 from tfp_distill.training.pipeline import PartPipeline
-from tfp_distill.training.replicas import apply_if, logs_of_replica, mean_over_replicas
+from tfp_distill.training.replicas import (
+    apply_if,
+    logs_of_replica,
+    mean_over_replicas,
+    place_in_global_batch,
+)
 from tfp_distill.training.step_random import StepRandom
 
 __all__ = ["PartwiseModel", "losses_by_name"]
@@ -291,6 +296,13 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         if isinstance(self.train_function, PartPipeline):
             self.train_function.drain()
 
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Builds nothing, because `compile` has built everything.
+
+        Keras's, under a strategy, adds up the replicas' rows of the first batch to look at it, and
+        fails where they hold different numbers of rows.
+        """
+
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
         """Returns the values of the metrics, for which `fit` asks at the end of an epoch."""
         self.drain()
@@ -319,7 +331,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Takes one step and returns the logs."""
         x, condition, weights = unpack_batch(data)
         with inlined() if self.run_eagerly else contextlib.nullcontext():
-            random = self._random()
+            random = self._random(x)
             run = self._xla(self._loss_and_gradients)
             means, gradients = run(x, condition, weights, random)
         means, gradients, rows = mean_over_replicas(
@@ -376,7 +388,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         x, condition, weights = unpack_batch(data)
         # 0, but not a constant: TensorFlow would draw the noise of a constant seed instead of XLA.
         step = tf.minimum(self._step.value, 0)
-        random = self._random()._replace(step=step, stream="evaluation")
+        random = self._random(x)._replace(step=step, stream="evaluation")
         with inlined() if self.run_eagerly else contextlib.nullcontext():
             means = self._xla(self._evaluation_means)(x, condition, weights, random)
         rows = _num_rows(x, weights)
@@ -400,22 +412,27 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             )
         self._updates_of_parts[part](finite, *gradients)
 
-    def _random(self) -> StepRandom:
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return StepRandom(
-            self._seed, self._step.value, replica, self.distribute_strategy.num_replicas_in_sync
-        )
+    def _random(self, x: Any) -> StepRandom:
+        """Returns the noise of this step: each replica takes that of its own rows of `x`."""
+        random = StepRandom(self._seed, self._step.value)
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return random
+        first_row, number = place_in_global_batch(_num_rows(x, None))
+        return random._replace(global_rows=tf.zeros([number]), first_row=first_row)
 
     def _xla(self, function):
         """Compiles `function` where Keras does not compile the whole step (under a strategy)."""
         if not self._use_xla or self.jit_compile:
             return function
         return lambda x, condition, weights, random: tf.function(
-            lambda x, condition, weights, step, replica: function(
-                x, condition, weights, random._replace(step=step, replica=replica)
+            lambda x, condition, weights, step, global_rows, first_row: function(
+                x,
+                condition,
+                weights,
+                random._replace(step=step, global_rows=global_rows, first_row=first_row),
             ),
             jit_compile=True,
-        )(x, condition, weights, random.step, random.replica)
+        )(x, condition, weights, random.step, random.global_rows, random.first_row)
 
     @property
     def _updates(self) -> list[tuple[str, tuple[int, ...]]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import tensorflow as tf
 
-__all__ = ["apply_if", "logs_of_replica", "mean_over_replicas"]
+__all__ = ["apply_if", "logs_of_replica", "mean_over_replicas", "place_in_global_batch"]
 
 
 def mean_over_replicas(
@@ -31,6 +31,19 @@ def mean_over_replicas(
     )
     averages = [value / total for value in sums]
     return dict(zip(means, averages, strict=False)), averages[len(means) :], total
+
+
+def place_in_global_batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where a replica's rows begin in the global batch, and how many rows that has.
+
+    Args:
+      rows: number of rows of the replica that calls, int32 `[]`; the last batch of a data set may
+        give some replicas fewer, or none.
+    """
+    context = tf.distribute.get_replica_context()
+    numbers = context.all_gather(tf.reshape(rows, [1]), axis=0)
+    before = tf.range(tf.size(numbers)) < context.replica_id_in_sync_group
+    return tf.reduce_sum(tf.where(before, numbers, 0)), tf.reduce_sum(numbers)
 
 
 def logs_of_replica(

@@ -21,23 +21,24 @@ class StepRandom(NamedTuple):
     Attributes:
       seed: seed of the run, any integer.
       step: number of the step, int32 `[]`.
-      replica: index of this replica, int32 `[]`.
-      num_replicas: number of replicas.
+      global_rows: a tensor with as many rows as the global batch; None if that is this replica's.
+        XLA has to know how many they are: it knows shapes, but no values.
+      first_row: where this replica's rows begin in the global batch, int32 `[]`.
       stream: what the noise is for; each use has noise of its own for the same seed and step.
     """
 
     seed: int
     step: tf.Tensor | int
-    replica: tf.Tensor | int = 0
-    num_replicas: int = 1
+    global_rows: tf.Tensor | None = None
+    first_row: tf.Tensor | int = 0
     stream: str = "training"
 
     def normal(self, rows: tf.Tensor | int, dims: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
-        """Returns this replica's `[rows, dims]` of standard-normal noise.
+        """Returns standard-normal noise for this replica's own rows, `[rows, dims]`.
 
         Every call within a step returns the same numbers: latents are shared, not drawn twice.
         """
-        shape = [rows * self.num_replicas, dims]
+        shape = [self._all(rows), dims]
         # XLA's own choice of algorithm is tens of times slower on a CPU.
         noise = tf.random.stateless_normal(shape, self._seeds(), dtype=dtype, alg="philox")
         return self._own(noise, rows)
@@ -45,19 +46,22 @@ class StepRandom(NamedTuple):
     def integers(self, rows: tf.Tensor | int, limit: tf.Tensor | int) -> tf.Tensor:
         """Returns this replica's `[rows]` of uniform integers from 0 to below `limit`, int32."""
         numbers = tf.random.stateless_uniform(
-            [rows * self.num_replicas], self._seeds(), 0, limit, tf.int32, alg="philox"
+            [self._all(rows)], self._seeds(), 0, limit, tf.int32, alg="philox"
         )
         return self._own(numbers, rows)
 
     def _seeds(self):
         return tf.stack([_salted(self.stream, self.seed), tf.cast(self.step, tf.int32)])
 
+    def _all(self, rows):
+        """Returns the number of rows of the global batch."""
+        return rows if self.global_rows is None else tf.shape(self.global_rows)[0]
+
     def _own(self, numbers, rows):
         """Returns the rows of this replica."""
-        if self.num_replicas == 1:
+        if self.global_rows is None:
             return numbers
-        first = tf.cast(self.replica, tf.int32) * rows
-        return numbers[first : first + rows]
+        return numbers[self.first_row : self.first_row + rows]
 
 
 def sample_latents(
