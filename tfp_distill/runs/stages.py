@@ -37,6 +37,7 @@ from tfp_distill.runs.partitions import epochs_of_parts, model_name, part_schedu
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.recipe.partition_names import END_TO_END
 from tfp_distill.runs.run_directory import RunDirectory
+from tfp_distill.runs.strategies import make_strategy
 from tfp_distill.training import HeldCosineDecay, PartwiseModel
 
 __all__ = [
@@ -64,13 +65,14 @@ def train_teacher(run: RunDirectory) -> None:
         DataRecord.copy(recipe.teacher_path, directory)
         copy_file(recipe.teacher_path, directory / "flow.keras")
         return
-    flow = _new_flow(run, "teacher", "teacher")
     steps = recipe.training_steps("teacher")
-    flow.compile(
-        _optimizer(recipe, recipe.teacher_learning_rate, steps),
-        jit_compile=recipe.uses_xla,
-        steps_per_execution=execution_steps(recipe.report_steps),
-    )
+    with make_strategy(recipe.strategy).scope():
+        flow = _new_flow(run, "teacher", "teacher")
+        flow.compile(
+            _optimizer(recipe, recipe.teacher_learning_rate, steps),
+            jit_compile=recipe.uses_xla,
+            steps_per_execution=execution_steps(recipe.report_steps),
+        )
     _fit(flow, flow, run, _rows(run), "teacher", steps)
 
 
@@ -93,10 +95,35 @@ def train_student(
     recipe = run.recipe
     name = model_name(method, partition)
     guard = _guard(run, method, partition)
+    rows, steps = _rows(run), recipe.training_steps("student")
+    with make_strategy(recipe.strategy).scope():
+        model, student, callbacks, monitor = _compiled_student(run, method, partition, rows)
+    _fit(
+        model,
+        student,
+        run,
+        rows,
+        name,
+        steps,
+        callbacks=callbacks,
+        monitor=monitor,
+        keep_rows=recipe.guard and (method == "student" or guard is not None),
+        guard=guard,
+        until=until,
+    )
+
+
+def _compiled_student(
+    run: RunDirectory, method: str, partition: str, rows: TrainingRows
+) -> tuple[PartwiseModel, Flow, Sequence[keras.callbacks.Callback], DistillationMonitor | None]:
+    """Returns what is trained, its student, and what goes with its training."""
+    recipe = run.recipe
+    name = model_name(method, partition)
     steps = recipe.training_steps("student")
-    student, rows = _new_student(run, method, name), _rows(run)
+    student = _new_student(run, method, name)
     model: PartwiseModel = student
-    callbacks, monitor = [], None
+    callbacks: Sequence[keras.callbacks.Callback] = []
+    monitor = None
     if losses := recipe.losses(method):
         nll_weight, *weights = recipe.weights(method)
         model = FlowDistiller(
@@ -125,19 +152,7 @@ def train_student(
         jit_compile=recipe.uses_xla,
         steps_per_execution=execution_steps(recipe.report_steps),
     )
-    _fit(
-        model,
-        student,
-        run,
-        rows,
-        name,
-        steps,
-        callbacks=callbacks,
-        monitor=monitor,
-        keep_rows=recipe.guard and (method == "student" or guard is not None),
-        guard=guard,
-        until=until,
-    )
+    return model, student, callbacks, monitor
 
 
 def train_students(run: RunDirectory) -> None:

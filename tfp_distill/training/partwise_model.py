@@ -194,7 +194,8 @@ class PartwiseModel(PartitionedModel, abc.ABC):
           jit_compile: whether XLA compiles the step; "auto" means where it pays: on GPUs, and on
             CPUs but for images.
           run_eagerly: run without graphs, for debugging.
-          steps_per_execution: steps per call of the compiled function.
+          steps_per_execution: steps per call of the compiled function; 1 on several replicas, whose
+            steps TensorFlow cannot put into a loop.
 
         Raises:
           ValueError: if optimisers, partition and model do not fit each other.
@@ -206,7 +207,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             partition=partition,
             jit_compile=use_xla and on_one_device,
             run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
+            steps_per_execution=steps_per_execution if on_one_device else 1,
         )
         self._xla_as_asked, self._use_xla = jit_compile, use_xla
         self._train_functions, self._test_functions, self._updates_of_parts = {}, {}, {}

@@ -41,8 +41,10 @@ def place_in_global_batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         give some replicas fewer, or none.
     """
     context = tf.distribute.get_replica_context()
-    numbers = context.all_gather(tf.reshape(rows, [1]), axis=0)
-    before = tf.range(tf.size(numbers)) < context.replica_id_in_sync_group
+    replica, num_replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    own = tf.one_hot(replica, num_replicas) * tf.cast(rows, tf.float32)
+    numbers = tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, own), tf.int32)
+    before = tf.range(num_replicas) < replica
     return tf.reduce_sum(tf.where(before, numbers, 0)), tf.reduce_sum(numbers)
 
 

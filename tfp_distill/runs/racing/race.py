@@ -85,6 +85,8 @@ class Outcome:
 
 def check_race(run: RunDirectory) -> None:
     """Raises `ValueError` if there is nothing to race, before any work is done."""
+    rule = "default in a race, whose trainings share out the cores; give `students` to compare"
+    run.recipe.check("strategy", rule, run.recipe.strategy == "default")
     _entries(run)
 
 

@@ -34,6 +34,8 @@ class Recipe(
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_students_in_parts()
+        rule = "default where parts have `devices`"
+        self.check("strategy", rule, self.strategy == "default" or not self.devices)
         for method in self.students or self.race_methods:
             self.check_method(method)
 

@@ -8,6 +8,7 @@ from tfp_distill.runs.recipe.options import Options, option
 
 __all__ = ["TrainingOptions"]
 
+_STRATEGIES = ("default", "mirrored")
 _JIT_COMPILE: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
 
 
@@ -15,7 +16,10 @@ _JIT_COMPILE: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
 class TrainingOptions(Options):
     """Batches, optimisers and reports."""
 
-    batch_size: int = option(512, "Rows of a training batch.")
+    batch_size: int = option(512, "Rows of a training batch, of all devices together.")
+    strategy: str = option(
+        "default", "default, one device; or mirrored, a share of each batch on every GPU."
+    )
     warmup_steps: int = option(500, "Steps of linear warm-up, at most a tenth of the training.")
     clip_norm: float = option(1.0, "Largest norm of the gradient.")
     ema_momentum: float = option(0.99, "Momentum of the average of the weights; 0 for none.")
@@ -29,6 +33,8 @@ class TrainingOptions(Options):
         self.check_at_least(0, "warmup_steps", "weight_decay")
         self.check_positive("clip_norm")
         self.check("ema_momentum", "at least 0 and less than 1", 0 <= self.ema_momentum < 1)
+        rule = f"one of {', '.join(_STRATEGIES)}"
+        self.check("strategy", rule, self.strategy in _STRATEGIES)
         self.check("jit_compile", "auto, on or off", self.jit_compile in _JIT_COMPILE)
 
     @property

@@ -1,0 +1,49 @@
+"""Tests of trainings by the scripts under a strategy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import app
+from jobs import TINY, run
+
+from tfp_distill import load_flow
+from tfp_distill.runs import stages
+from trainers import compress, train
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
+
+
+def test_replicas_give_the_flows_of_one_device(tmp_path, monkeypatch, two_replicas):
+    arguments = (*TINY, "--students=student,skd", "--synthesized_start=0", "--batch_size=51")
+    run(compress, tmp_path / "one", *arguments)
+    made = []
+
+    def make_strategy(name):
+        made.append(name)
+        return two_replicas
+
+    monkeypatch.setattr(stages, "make_strategy", make_strategy)
+    run(compress, tmp_path / "two", *arguments, "--strategy=mirrored")
+    assert made == ["mirrored"] * 3
+    for name in ("teacher", "student", "skd"):
+        flows = [load_flow(tmp_path / job / name / "flow.keras") for job in ("one", "two")]
+        for a, b in zip(*(flow.get_weights() for flow in flows), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-3)  # Adam moves each by 1e-2 a step.
+
+
+def test_mirrored_is_a_share_on_every_device():
+    strategy = stages.make_strategy("mirrored")
+    assert isinstance(strategy, tf.distribute.MirroredStrategy)
+    assert stages.make_strategy("default").num_replicas_in_sync == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        (train, ["--strategy=parallel"], "`strategy` must be one of default, mirrored, got"),
+        (compress, ["--strategy=mirrored"], "`strategy` must be default in a race, .*, got"),
+    ],
+)
+def test_what_cannot_be_is_refused(script, arguments, message, tmp_path):
+    with pytest.raises(app.UsageError, match=message):
+        run(script, tmp_path / "run", *TINY, *arguments)
