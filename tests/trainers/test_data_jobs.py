@@ -37,7 +37,6 @@ def teacher_run(table, tmp_path_factory):
     """A run whose only flow is a teacher."""
     run_dir = tmp_path_factory.mktemp("runs") / "teacher"
     flags = ("--model=teacher", "--teacher_architecture=maf", "--jit_compile=off")
-    flags += ("--column_kinds=continuous",)
     return run_dir, run(train, run_dir, *TINY, *flags, f"--data={table}", "--split_seed=3")
 
 
