@@ -28,6 +28,8 @@ setup(
         "tfp_distill.runs.recipe",
         "tfp_distill.trainers",
         "tfp_distill.training",
+        "tfp_distill.training.callbacks",
+        "tfp_distill.training.parts",
     ],
     package_dir={"tfp_distill.flags": "flags", "tfp_distill.trainers": "trainers"},
     package_data={

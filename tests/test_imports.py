@@ -20,7 +20,7 @@ _BELOW = {
     "networks": (),
     "compiling": (),
     "files": (),
-    "training": ("bijectors", "networks", "compiling"),
+    "training": ("bijectors", "networks", "compiling", "files"),
     "flows": ("bijectors", "networks", "training", *_GROUND),
     "distillation": _MODELS,
     "evaluation": (*_MODELS, *_GROUND),

@@ -71,8 +71,10 @@ def test_snippets(empty_directory):
     assert namespace["x"].shape == (3, 6)
     assert (empty_directory / "pictures/epoch_0002.png").is_file()
     assert namespace["bits"] > 0 and namespace["distance"].num_samples == 180
-    assert np.all(namespace["counts"] % 1 == 0)
-    assert np.all((namespace["angles"] >= 0) & (namespace["angles"] <= 360))
+    counts, angles = namespace["drawn"].numpy().T
+    assert np.all(counts % 1 == 0)
+    assert np.all((angles >= 0) & (angles <= 360))
+    assert namespace["backup"].history[-1]["step"] == namespace["lasting"].step == 20
     assert np.mean(namespace["again"] == namespace["data"].test[:3] // 16 * 17) > 0.99
 
 

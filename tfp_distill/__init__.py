@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from tfp_distill.pixels import PixelFormat
     from tfp_distill.training import (
+        Backup,
         HeldCosineDecay,
         Partition,
         PartSchedule,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Backup",
     "Columns",
     "DistillationMonitor",
     "Flow",

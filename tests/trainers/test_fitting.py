@@ -20,6 +20,7 @@ from tfp_distill.distillation import (
 )
 from tfp_distill.runs import fitting
 from tfp_distill.runs.fitting import execution_steps, fit_flow, read_record, training_rows
+from tfp_distill.training.callbacks import backup
 
 pytestmark = pytest.mark.slow
 
@@ -160,7 +161,7 @@ def test_the_record_says_who_was_trained(uninterrupted_parts):
 
 def test_a_crash_between_the_files_of_a_report_loses_nothing(uninterrupted, tmp_path, monkeypatch):
     directory = tmp_path / "distiller"
-    write, calls = fitting.write_json, []
+    write, calls = backup.write_json, []
 
     def write_once(path, value):
         calls.append(path)
@@ -169,7 +170,7 @@ def test_a_crash_between_the_files_of_a_report_loses_nothing(uninterrupted, tmp_
         write(path, value)
 
     with monkeypatch.context() as patched:
-        patched.setattr(fitting, "write_json", write_once)
+        patched.setattr(backup, "write_json", write_once)
         with pytest.raises(InterruptedError):
             _fit(_distiller, directory)
     assert read_record(directory).steps == 2
@@ -267,7 +268,7 @@ def test_a_training_that_takes_no_step_any_more_ends_and_keeps_what_it_saved(tmp
     fit(2)
     saved = load_flow(tmp_path / "flow.keras").get_weights()
     flow.trainable_variables[0].assign(np.full(flow.trainable_variables[0].shape, np.nan))
-    monkeypatch.setattr(fitting, "_load_checkpoint", lambda *_: None)
+    monkeypatch.setattr(fitting.Backup, "restore", lambda *_: None)
     with pytest.raises(
         FloatingPointError, match="stopped at step 4: 2 steps in a row.*step_0_actnorm"
     ):

@@ -16,7 +16,7 @@ import worker_processes
 from part_flows import CONFIGS, batches, data, equal, make_flow, states
 
 from tfp_distill import FlowDistiller, LatentLoss, Partition, PartSchedule
-from tfp_distill.training.pipeline import PartPipeline
+from tfp_distill.training.parts.pipeline import PartPipeline
 
 pytestmark = pytest.mark.slow
 

@@ -8,6 +8,7 @@ from tfp_distill.bijectors.keras_bijector import (
     KerasBijector,
     forward_and_fldj,
     inverse_and_ildj,
+    uninverted,
 )
 from tfp_distill.bijectors.masked_autoregressive import MaskedAutoregressive
 from tfp_distill.bijectors.multi_scale_chain import MultiScaleChain
@@ -52,4 +53,5 @@ __all__ = [
     "inverse_and_ildj",
     "named_visits",
     "standard_normal_log_prob",
+    "uninverted",
 ]

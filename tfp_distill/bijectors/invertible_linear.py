@@ -52,6 +52,11 @@ class InvertibleLinear(KerasBijector):
             [self._weights], event_ndims=event_ndims, name=name, is_constant_jacobian=True
         )
 
+    @property
+    def pivots(self) -> np.ndarray:
+        """|diag U| `[C]`: where one is tiny, the generative direction magnifies errors."""
+        return np.exp(self._weights.log_scale.numpy())
+
     def set_matrix(self, matrix: np.ndarray) -> None:
         """Makes W = `matrix`.
 

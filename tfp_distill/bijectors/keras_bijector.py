@@ -8,12 +8,12 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-__all__ = ["KerasBijector", "forward_and_fldj", "inverse_and_ildj"]
+__all__ = ["KerasBijector", "forward_and_fldj", "inverse_and_ildj", "uninverted"]
 
 tfb = tfp.bijectors
 
 # What `tfb.Invert(b)` returns is not a `tfb.Invert` but its base, where b is no composite tensor.
-INVERT = tfb.Invert.__mro__[1]
+_INVERT = tfb.Invert.__mro__[1]
 
 
 class KerasBijector(tfp.bijectors.Bijector):
@@ -169,7 +169,7 @@ def inverse_and_ildj(
     """
     if isinstance(bijector, KerasBijector):
         return bijector.inverse_and_ildj(x, condition)
-    if isinstance(bijector, INVERT):
+    if isinstance(bijector, _INVERT):
         return forward_and_fldj(bijector.bijector, x, condition, event_ndims=event_ndims)
     z = bijector.inverse(x)
     return z, _per_example(bijector.inverse_log_det_jacobian(x, event_ndims), x, event_ndims)
@@ -185,10 +185,17 @@ def forward_and_fldj(
     """Runs any TFP bijector in the generative direction; the counterpart of `inverse_and_ildj`."""
     if isinstance(bijector, KerasBijector):
         return bijector.forward_and_fldj(z, condition)
-    if isinstance(bijector, INVERT):
+    if isinstance(bijector, _INVERT):
         return inverse_and_ildj(bijector.bijector, z, condition, event_ndims=event_ndims)
     x = bijector.forward(z)
     return x, _per_example(bijector.forward_log_det_jacobian(z, event_ndims), z, event_ndims)
+
+
+def uninverted(bijector: tfp.bijectors.Bijector) -> tfp.bijectors.Bijector:
+    """Returns the bijector behind any number of `tfb.Invert`s."""
+    while isinstance(bijector, _INVERT):
+        bijector = bijector.bijector
+    return bijector
 
 
 def _per_example(log_det: tf.Tensor, x: tf.Tensor, event_ndims: int) -> tf.Tensor:

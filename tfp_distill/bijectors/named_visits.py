@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_distill.bijectors.keras_bijector import INVERT
+from tfp_distill.bijectors.keras_bijector import uninverted
 from tfp_distill.bijectors.traced_chain import TracedChain, Visit
 
 __all__ = ["named_visits"]
@@ -31,7 +30,10 @@ def named_visits(
     for number, visit in enumerate(chain.walk(x, condition)):
         place = f" of step {number} of {num_steps}" if number else " of the data"
         for member in _members(visit, mapped):
-            yield f"the {_kind(member.bijector)} {member.bijector.name!r}{place}", member
+            yield (
+                f"the {type(uninverted(member.bijector)).__name__} {member.bijector.name!r}{place}",
+                member,
+            )
 
 
 def _members(visit: Visit, condition: tf.Tensor | None) -> Iterator[Visit]:
@@ -40,9 +42,3 @@ def _members(visit: Visit, condition: tf.Tensor | None) -> Iterator[Visit]:
         return
     for member in visit.bijector.walk(visit.x, condition):
         yield from _members(member, visit.bijector.map_condition(condition))
-
-
-def _kind(bijector: tfp.bijectors.Bijector) -> str:
-    while isinstance(bijector, INVERT):
-        bijector = bijector.bijector
-    return type(bijector).__name__

@@ -10,10 +10,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_distill.bijectors.keras_bijector import (
-    INVERT,
     KerasBijector,
     forward_and_fldj,
     inverse_and_ildj,
+    uninverted,
 )
 
 __all__ = ["Segment", "Trace", "TracedChain", "Visit", "standard_normal_log_prob"]
@@ -314,6 +314,5 @@ class TracedChain(KerasBijector):
 
 def _keras_bijector(bijector: tfp.bijectors.Bijector) -> KerasBijector | None:
     """Returns the `KerasBijector` behind any number of `tfb.Invert`s, or None."""
-    while isinstance(bijector, INVERT):
-        bijector = bijector.bijector
+    bijector = uninverted(bijector)
     return bijector if isinstance(bijector, KerasBijector) else None

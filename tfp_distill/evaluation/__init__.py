@@ -1,6 +1,5 @@
 """Evaluation: likelihood, speed, plots, and the report that holds all of it."""
 
-from tfp_distill.evaluation.callbacks import SampleGrid
 from tfp_distill.evaluation.comparisons import ahead_of_student, gap_closed, gap_closed_error
 from tfp_distill.evaluation.figures.fronts import fronts
 from tfp_distill.evaluation.figures.learning_curves import LearningCurve, learning_curves
@@ -14,6 +13,7 @@ from tfp_distill.evaluation.figures.pictures import (
 )
 from tfp_distill.evaluation.figures.plots import marginals, pairwise
 from tfp_distill.evaluation.flow_result import Result, evaluate_flow
+from tfp_distill.evaluation.health import Health
 from tfp_distill.evaluation.images.feature_statistics import (
     FeatureStatistics,
     image_statistics,
@@ -30,6 +30,7 @@ from tfp_distill.evaluation.images.image_streams import (
     interpolated_images,
     sampled_images,
 )
+from tfp_distill.evaluation.images.sample_grids import SampleGrid
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
     evaluate_likelihood,
@@ -66,6 +67,7 @@ __all__ = [
     "FeatureExtractor",
     "FeatureStatistics",
     "FrechetDistance",
+    "Health",
     "LearningCurve",
     "Likelihood",
     "PairedDifference",

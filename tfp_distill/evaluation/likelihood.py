@@ -21,6 +21,7 @@ __all__ = [
     "evaluation_batch_size",
     "latent_round_trip_error",
     "round_trip_error",
+    "rows_with_noise",
 ]
 
 _VALUES_OF_IMAGES = 300_000
@@ -175,6 +176,21 @@ def latent_round_trip_error(
     return float(np.max(errors))
 
 
+def rows_with_noise(flow: Flow, x: Any, draw: int = 0) -> Any:
+    """Returns rows as `flow` models them: bytes of images and integers of columns get noise.
+
+    Args:
+      flow: the flow.
+      x: rows `[n, ...]` as for `evaluate_likelihood`.
+      draw: equal draws have equal noise.
+    """
+    if _are_bytes(x) and flow.config.pixel_format:
+        return DequantizedImages(x, flow.config.pixel_format, draw=draw)
+    if (columns := flow.config.columns) is not None and columns.num_integers:
+        return DequantizedRows(x, columns, draw=draw)
+    return x
+
+
 def _batches(
     flow: Flow, x: Any, condition: Any, batch_size: int | None, draw: int = 0
 ) -> Iterator[tuple[list[tf.Tensor], int]]:
@@ -188,10 +204,7 @@ def _batches(
         raise ValueError("`x` must have at least 1 row, got 0.")
     if condition is not None and len(condition) != len(x):
         raise ValueError(f"`condition` must have {len(x)} rows as `x`, got {len(condition)}.")
-    if _are_bytes(x) and flow.config.pixel_format:
-        x = DequantizedImages(x, flow.config.pixel_format, draw=draw)
-    if (columns := flow.config.columns) is not None and columns.num_integers:
-        x = DequantizedRows(x, columns, draw=draw)
+    x = rows_with_noise(flow, x, draw)
     arrays = [x] if condition is None else [x, condition]
     batch_size = min(batch_size, len(x))
     for start in range(0, len(x), batch_size):

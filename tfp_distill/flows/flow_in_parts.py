@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import Segment, TracedChain, standard_normal_log_prob
-from tfp_distill.bijectors.keras_bijector import INVERT
+from tfp_distill.bijectors import Segment, TracedChain, standard_normal_log_prob, uninverted
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.training import PartwiseModel, StepRandom
 
@@ -129,9 +128,8 @@ def _kind(bijector: tfp.bijectors.Bijector) -> str:
     """Returns the names of the classes that a step is made of."""
     if isinstance(bijector, TracedChain):
         return ", ".join(_kind(member) for member in bijector.bijectors)
-    if isinstance(bijector, INVERT):
-        return f"Invert({_kind(bijector.bijector)})"
-    return type(bijector).__name__
+    inner = uninverted(bijector)
+    return type(inner).__name__ if inner is bijector else f"Invert({_kind(inner)})"
 
 
 def _flat(state: tf.Tensor) -> tf.Tensor:

@@ -16,20 +16,19 @@ import tensorflow as tf
 from tfp_distill.columns import DequantizedRows
 from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
 from tfp_distill.distillation import DistillationMonitor
-from tfp_distill.evaluation import evaluation_batch_size
-from tfp_distill.files import (
-    DamagedFileError,
-    read_json,
-    reserve,
-    sha256_of,
-    write_json,
-    written_whole,
-)
+from tfp_distill.evaluation import Health, evaluation_batch_size
+from tfp_distill.files import DamagedFileError, written_whole
 from tfp_distill.flows import Flow
 from tfp_distill.pixels import DequantizedImages
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.guard import Guard, write_rows
-from tfp_distill.training import PartwiseModel, PeakMemory, StopOnSkippedSteps, averaged_weights
+from tfp_distill.training import (
+    Backup,
+    PartwiseModel,
+    PeakMemory,
+    StopOnSkippedSteps,
+    averaged_weights,
+)
 
 __all__ = [
     "TrainingRecord",
@@ -42,12 +41,11 @@ __all__ = [
     "training_rows",
 ]
 
-_RECORD = "progress.json"
-_BYTES_OF_A_NAME = 4096  # And of what HDF5 keeps beside a tensor.
 _LARGEST_EXECUTION = 50
 _PATIENCE = 100  # Skipped steps in a row; one may be bad luck, a hundred are not.
 _INITIAL_ROWS = 50_000
 _VALIDATION_ROWS = 50_000
+_HELD_ROWS = 256  # To look at in every epoch.
 _VALUES_OF_IMAGES = 2_000_000
 
 
@@ -66,6 +64,7 @@ class TrainingRecord:
       finished: whether all steps were taken.
       checkpoint: name of the file with the state after `steps`.
       checkpoint_sha256: its checksum.
+      layout: what it is a state of, see `Backup`.
       guarded_at: step from which the student was let go of by its teacher, see `Guard`; or None.
       replaced: whether the flow is the plain student's, because its own was worse.
     """
@@ -78,6 +77,7 @@ class TrainingRecord:
     finished: bool = False
     checkpoint: str = ""
     checkpoint_sha256: str = ""
+    layout: str = ""
     guarded_at: int | None = None
     replaced: bool = False
 
@@ -94,14 +94,12 @@ def read_record(directory: pathlib.Path) -> TrainingRecord:
     Raises:
       DamagedFileError: if the file of the record is damaged.
     """
-    path = directory / _RECORD
-    if not path.is_file():
-        return TrainingRecord()
-    values = read_json(path)
+    values = Backup(directory).record()
     try:
-        return TrainingRecord(**{**values, "history": tuple(values["history"])})
+        return _record_of(values) if values else TrainingRecord()
     except (KeyError, TypeError) as error:
-        raise DamagedFileError(f"{str(path)!r} holds no record of a training: {error}.") from error
+        message = f"'progress.json' in {str(directory)!r} holds no record of a training: {error}."
+        raise DamagedFileError(message) from error
 
 
 def fit_flow(
@@ -123,7 +121,8 @@ def fit_flow(
     """Trains a compiled model and leaves its best flow in `directory / "flow.keras"`.
 
     Every `report_steps` steps the (averaged) weights are validated, a line is printed, the flow is
-    saved if it is the best so far, and the whole state is written. A later call with the same
+    saved if it is the best so far, and the whole state is written; a flow that can hardly be
+    inverted any more is warned of, see `Health`. A later call with the same
     arguments goes on from there and ends with the weights of an uninterrupted run.
 
     Args:
@@ -159,7 +158,7 @@ def fit_flow(
     directory.mkdir(parents=True, exist_ok=True)
     DataRecord.of(data).write(directory)
     if record.steps:
-        _load_checkpoint(model, directory, record)
+        Backup(directory).restore(model)
         print(f"{label}: goes on after {record.steps:,} steps", flush=True)
     else:
         if not model.adapted:
@@ -169,12 +168,23 @@ def fit_flow(
     reporter = _Reporter(flow, data, directory, label, record, steps, monitor, meter, **options)
     guards = [] if guard is None else [guard]
     stop = StopOnSkippedSteps(*initial_rows(data), patience=_PATIENCE)
+    health = Health(
+        *first_rows(data, "validation", _HELD_ROWS),
+        warn=lambda text: print(f"{label}: warning: {text}", flush=True),
+    )
     model.fit(
         rows.batches(start_step=record.steps),
         initial_epoch=record.steps // report_steps,
         epochs=until // report_steps,
         steps_per_epoch=report_steps,
-        callbacks=[meter, stop, *callbacks, *guards, reporter],  # In this order, see `_Meter`.
+        callbacks=[
+            meter,
+            stop,
+            *callbacks,
+            *guards,
+            health,
+            reporter,
+        ],  # In this order, see `_Meter`.
         verbose=0,
     )
     return reporter.record
@@ -276,6 +286,7 @@ class _Reporter(keras.callbacks.Callback):
         self.record = record
         self._flow = flow
         self._directory = directory
+        self._backup = Backup(directory)
         self._label = label
         self._steps = steps
         self._monitor = monitor
@@ -314,24 +325,18 @@ class _Reporter(keras.callbacks.Callback):
         row = {"step": steps, "seconds": seconds, **self._meter.memory, **logs}
         if self.model.all_parts:
             row["parts"] = self.model.active_parts
-        checkpoint, checksum = _save_checkpoint(self.model, self._directory)
-        former = self.record.checkpoint
-        self.record = TrainingRecord(
+        record = TrainingRecord(
             steps=steps,
             seconds=seconds,
             skipped_steps=self.model.skipped_steps,
             best_val_nll=min(self.record.best_val_nll, logs["val_nll"]),
             history=(*self.record.history, row),
             finished=steps >= self._steps,
-            checkpoint=checkpoint,
-            checkpoint_sha256=checksum,
             guarded_at=None if self._guard is None else self._guard.guarded_at,
         )
-        if self._guard is not None and self.record.finished:
-            self.record = self._guard.finish(self._directory, self.record)
-        write_json(self._directory / _RECORD, dataclasses.asdict(self.record))
-        if former:
-            (self._directory / former).unlink(missing_ok=True)
+        if self._guard is not None and record.finished:
+            record = self._guard.finish(self._directory, record)
+        self.record = _record_of(self._backup.save(self.model, dataclasses.asdict(record)))
         print(self._line(row), flush=True)
 
     def _validation_log_prob(self):
@@ -356,30 +361,9 @@ class _Reporter(keras.callbacks.Callback):
         )
 
 
+def _record_of(values: Mapping[str, Any]) -> TrainingRecord:
+    return TrainingRecord(**{**values, "history": tuple(values["history"])})
+
+
 def _as_tuple(batch: Any) -> tuple[tf.Tensor, ...]:
     return batch if isinstance(batch, tuple) else (batch,)
-
-
-def _save_checkpoint(model: PartwiseModel, directory: pathlib.Path) -> tuple[str, str]:
-    """Saves the whole state; returns the name of the file and its checksum."""
-    optimizers = (variable for optimizer in model.optimizers for variable in optimizer.variables)
-    variables = [*model.variables, *optimizers]
-    num_bytes = sum(
-        _BYTES_OF_A_NAME + math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
-        for variable in variables
-    )
-    path = directory / f"checkpoint_{model.step}.weights.h5"
-    with written_whole(path) as unfinished:
-        reserve(unfinished, num_bytes)
-        model.save_weights(unfinished)
-        return path.name, sha256_of(unfinished)
-
-
-def _load_checkpoint(model: PartwiseModel, directory: pathlib.Path, record: TrainingRecord) -> None:
-    path = directory / record.checkpoint
-    if not path.is_file() or sha256_of(path) != record.checkpoint_sha256:
-        raise DamagedFileError(
-            f"{str(path)!r} is missing or damaged: it does not have the checksum in {_RECORD}; "
-            f"without {str(directory)!r} this model is trained from its start."
-        )
-    model.load_weights(path)

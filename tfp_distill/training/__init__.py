@@ -1,17 +1,19 @@
 """Training: the one train_step, and the callbacks of `fit`."""
 
 from tfp_distill.training.averaging import averaged_weights
+from tfp_distill.training.callbacks.backup import Backup
+from tfp_distill.training.callbacks.prefix_cache import PrefixCache
+from tfp_distill.training.callbacks.schedule import MODES, PartSchedule
+from tfp_distill.training.callbacks.skipped_steps import StopOnSkippedSteps
 from tfp_distill.training.learning_rates import HeldCosineDecay
 from tfp_distill.training.memory import PeakMemory
-from tfp_distill.training.partition import BALANCES, Part, Partition
+from tfp_distill.training.parts.partition import BALANCES, Part, Partition
 from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
-from tfp_distill.training.prefix_cache import PrefixCache
-from tfp_distill.training.schedule import MODES, PartSchedule
-from tfp_distill.training.skipped_steps import StopOnSkippedSteps
 from tfp_distill.training.step_random import StepRandom, sample_latents
 
 __all__ = [
     "BALANCES",
+    "Backup",
     "HeldCosineDecay",
     "MODES",
     "Part",

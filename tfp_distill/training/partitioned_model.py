@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfp_distill.training.part_optimizers import optimizers_of_parts, reset_optimizer
-from tfp_distill.training.partition import Part, Partition
-from tfp_distill.training.pipeline import check_devices
+from tfp_distill.training.parts.part_optimizers import optimizers_of_parts, reset_optimizer
+from tfp_distill.training.parts.partition import Part, Partition
+from tfp_distill.training.parts.pipeline import check_devices
 
 __all__ = ["PartitionedModel"]
 

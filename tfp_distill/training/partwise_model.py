@@ -17,10 +17,10 @@ from tfp_distill.training.batches import (
     unpack_batch,
     weighted_mean,
 )
-from tfp_distill.training.part_optimizers import check_gradients
-from tfp_distill.training.partition import Partition
 from tfp_distill.training.partitioned_model import PartitionedModel
-from tfp_distill.training.pipeline import PartPipeline
+from tfp_distill.training.parts.part_optimizers import check_gradients
+from tfp_distill.training.parts.partition import Partition
+from tfp_distill.training.parts.pipeline import PartPipeline
 from tfp_distill.training.replicas import (
     apply_if,
     logs_of_replica,

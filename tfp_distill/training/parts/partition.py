@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tfp_distill.training.contracts import SteppedFlow
-from tfp_distill.training.step_cost import balanced_ends, measure_step_costs
+from tfp_distill.training.parts.step_cost import balanced_ends, measure_step_costs
 
 __all__ = ["BALANCES", "Part", "Partition"]
 

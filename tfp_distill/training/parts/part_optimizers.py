@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras.optimizers import Optimizer
 
-from tfp_distill.training.partition import Partition
+from tfp_distill.training.parts.partition import Partition
 
 __all__ = ["check_gradients", "clone_optimizer", "optimizers_of_parts", "reset_optimizer"]
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import Segment
 from tfp_distill.training.contracts import PartedFlow
-from tfp_distill.training.part_optimizers import check_gradients, clone_optimizer
+from tfp_distill.training.parts.part_optimizers import check_gradients, clone_optimizer
 
 __all__ = ["PlacedPart", "empty"]
 

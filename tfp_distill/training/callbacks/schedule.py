@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
-from tfp_distill.training.partition import Partition
+from tfp_distill.training.callbacks.prefix_cache import PrefixCache
+from tfp_distill.training.parts.partition import Partition
+from tfp_distill.training.parts.pipeline import check_devices
 from tfp_distill.training.partwise_model import PartwiseModel
-from tfp_distill.training.pipeline import check_devices
-from tfp_distill.training.prefix_cache import PrefixCache
 
 __all__ = ["MODES", "PartSchedule"]
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfp_distill.training.batches import unpack_batch
 from tfp_distill.training.contracts import PartedFlow
-from tfp_distill.training.placed_part import PlacedPart, empty
+from tfp_distill.training.parts.placed_part import PlacedPart, empty
 
 __all__ = ["PartPipeline", "check_devices"]
 
