@@ -116,6 +116,17 @@ def test_nothing_keeps_the_arrays():
     assert kept() is None
 
 
+def test_batches_leave_nothing_behind():
+    def objects_after_calls(n):
+        for _ in range(n):
+            next(iter(TrainingRows(np.zeros([20, 2], np.float32), 4).batches()))
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = objects_after_calls(3)
+    assert objects_after_calls(10) < before + 100
+
+
 def test_whoever_drops_an_iterator_waits_for_no_tuner():
     x = rows(4)
     kept = TrainingRows(x, 4)

@@ -9,9 +9,11 @@ from jobs import parse, run
 
 from tfp_distill import load_flow
 from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.racing import race, workers
 from tfp_distill.runs.racing.candidates import Candidate
-from tfp_distill.runs.recipe import define_run_flags
-from tfp_distill.runs.run_directory import open_run
+from tfp_distill.runs.racing.race import Entry
+from tfp_distill.runs.recipe import Recipe, define_run_flags
+from tfp_distill.runs.run_directory import RunDirectory, open_run
 from trainers import compress, export, sample
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
@@ -113,6 +115,29 @@ def test_a_race_of_nothing_is_refused_before_any_work(flag, message, tmp_path):
     with pytest.raises(app.UsageError, match=message):
         run(compress, tmp_path / "race", *RACE, *([] if "cand" in flag else [CANDIDATES]), flag)
     assert not list(tmp_path.glob("**/flow.keras"))
+
+
+@pytest.mark.parametrize("failing", ["b", "abc"])
+def test_a_candidate_whose_training_comes_to_nothing_is_left_out(
+    failing, tmp_path, monkeypatch, capsys
+):
+    run_directory = RunDirectory(tmp_path, Recipe(student_training_steps=8, report_steps=2))
+    entries = [Entry(Candidate.parse(f"spline_1x{n}"), n) for n in (1, 2, 3)]
+    broken = [entry.name for entry, name in zip(entries, "abc", strict=True) if name in failing]
+
+    def train(_, task):
+        if f"{task.folder}/{task.method}" in broken:
+            raise FloatingPointError("Training stopped at step 3: nothing is finite.")
+
+    monkeypatch.setattr(workers, "_train", train)
+    crew, stopped = workers.Workers(run_directory, None), {}
+    if failing == "abc":
+        with pytest.raises(FloatingPointError, match="No candidate is left in the race: spline"):
+            race._train(run_directory, entries, 8, crew, stopped)
+        return
+    left = race._train(run_directory, entries, 8, crew, stopped)
+    assert left == [entries[0], entries[2]] and stopped == {"spline_1x2/student": 0}
+    assert "spline_1x2/student: Training stopped at step 3" in capsys.readouterr().out
 
 
 def test_names_of_candidates():

@@ -154,8 +154,8 @@ class TrainingRows:
             return tf.data.Dataset.from_tensor_slices(places)
 
         # Whole batches of places are shuffled: a pipeline of single rows costs far more.
-        places = tf.data.Dataset.counter(start_epoch).flat_map(places_of_epoch).skip(skipped_steps)
-        steps = tf.data.Dataset.counter(start_step)
+        places = _count_from(start_epoch).flat_map(places_of_epoch).skip(skipped_steps)
+        steps = _count_from(start_step)
         return finish(
             tf.data.Dataset.zip(steps, places).map(
                 batch, num_parallel_calls=_BATCHES_AHEAD, deterministic=True
@@ -217,6 +217,11 @@ def finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
     # until it wakes up.
     options.autotune.enabled = False
     return dataset.prefetch(_BATCHES_AHEAD).with_options(options)
+
+
+def _count_from(start: int) -> tf.data.Dataset:
+    """Counts without end; TensorFlow never lets go of a `Dataset.counter`."""
+    return tf.data.Dataset.range(start, tf.int64.max)
 
 
 def _flip(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

@@ -65,7 +65,7 @@ class Outcome:
       chosen: the smallest student within the tolerance; the best one, if there is none.
       is_within: whether it is within the tolerance, on validation data.
       finished: the students that were trained to the end, the smallest first.
-      stopped: the names of those that were given up, and after how many steps.
+      stopped: the names of those that were given up, or came to nothing, and after how many steps.
       left_out: names of candidates that were not tried, and why.
       few_rows: the names of students of the chosen architecture that saw few rows.
     """
@@ -106,14 +106,14 @@ def race(run: RunDirectory) -> Outcome:
     with workers(run) as crew:
         teacher = crew.start(Task("", run.recipe, "teacher"))  # Plain students do not wait for it.
         entries, stopped = _halve(run, entries, crew)
-        crew.carry_out([_task(run, entry, steps) for entry in entries])
+        entries = _train(run, entries, steps, crew, stopped)
         teacher.result()
         limit = _nll(run, "teacher") + _tolerance(run)
         plain = _chosen(run, entries, limit)
         # What the choice will be, unless a distilled student is smaller and good enough.
         trained_on_few = crew.start(*_few_rows_tasks(run, plain))
         distilled = _to_distill(run, entries, plain)
-        crew.carry_out([_task(run, entry, steps) for entry in distilled])
+        distilled = _train(run, distilled, steps, crew, stopped)
         finished = sorted([*entries, *distilled], key=lambda entry: (entry.parameters, entry.name))
         chosen = _chosen(run, finished, limit)
         trained_on_few.result()
@@ -133,7 +133,7 @@ def _halve(
     fraction = _FIRST_RUNG
     while len(entries) > _FINALISTS:
         until = min(steps, math.ceil(fraction * steps / report) * report)
-        crew.carry_out([_task(run, entry, until) for entry in entries])
+        entries = _train(run, entries, until, crew, stopped)
         kept = sorted(entries, key=lambda entry: _nll(run, entry.name, until))
         kept = kept[: max(_FINALISTS, math.ceil(len(entries) / _FACTOR))]
         for entry in entries:
@@ -143,6 +143,31 @@ def _halve(
         entries = [entry for entry in entries if entry in kept]
         fraction = min(1.0, _FACTOR * fraction)
     return entries, stopped
+
+
+def _train(
+    run: RunDirectory,
+    entries: Sequence[Entry],
+    until: int,
+    crew: Workers,
+    stopped: dict[str, int],
+) -> list[Entry]:
+    """Trains entries up to a step; returns those that did, and notes the others as stopped.
+
+    Raises:
+      FloatingPointError: if all plain students come to nothing.
+    """
+    failed = {
+        f"{task.folder}/{task.method}"
+        for task in crew.carry_out([_task(run, entry, until) for entry in entries])
+    }
+    left = [entry for entry in entries if entry.name not in failed]
+    if not left and any(entry.method == "student" for entry in entries):
+        names = ", ".join(entry.name for entry in entries)
+        raise FloatingPointError(f"No candidate is left in the race: {names} could not be trained.")
+    for name in failed:
+        stopped[name] = read_record(run.model_directory(name)).steps
+    return left
 
 
 def _to_distill(run: RunDirectory, entries: Sequence[Entry], plain: Entry) -> list[Entry]:
@@ -221,7 +246,8 @@ def _nll(run: RunDirectory, name: str, until: float = math.inf) -> float:
     record = read_record(run.model_directory(name))
     if not record.history:  # A teacher that was taken over.
         return run.validation_nll(name)
-    return min(row["val_nll"] for row in record.history if row["step"] <= until)
+    nlls = (row["val_nll"] for row in record.history if row["step"] <= until)
+    return min((nll for nll in nlls if math.isfinite(nll)), default=math.inf)
 
 
 def _tolerance(run: RunDirectory) -> float:

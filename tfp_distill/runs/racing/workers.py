@@ -62,16 +62,32 @@ class Workers:
         if self._pool is not None:
             with _workers_ignore_interrupts():
                 return self._pool.submit(_train_in_worker, self._run.path, self._run.recipe, tasks)
-        for task in tasks:
-            _train(self._run, task)
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
-        done.set_result(None)
+        try:
+            for task in tasks:
+                _train(self._run, task)
+        except FloatingPointError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
         return done
 
-    def carry_out(self, tasks: Sequence[Task]) -> None:
-        """Starts tasks that do not wait for each other, in their order, and waits for all."""
-        for future in concurrent.futures.as_completed([self.start(task) for task in tasks]):
-            future.result()
+    def carry_out(self, tasks: Sequence[Task]) -> list[Task]:
+        """Starts tasks that do not wait for each other, in their order, and waits for all.
+
+        Returns:
+          The tasks that came to nothing, because their trainings took no step any more.
+        """
+        started = {self.start(task): task for task in tasks}
+        failed = []
+        for future in concurrent.futures.as_completed(started):
+            try:
+                future.result()
+            except FloatingPointError as error:
+                task = started[future]
+                failed.append(task)
+                print(f"{task.folder}/{task.method}: {error}", flush=True)
+        return failed
 
 
 @contextlib.contextmanager
