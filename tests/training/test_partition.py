@@ -8,7 +8,7 @@ import pytest
 from part_flows import CONFIGS
 
 from tfp_distill import Flow, GlowConfig, Partition, TabularGlowConfig
-from tfp_distill.training import partition as partition_module
+from tfp_distill.training.parts import partition as partition_module
 from tfp_distill.training.parts.step_cost import balanced_ends, measure_step_costs
 
 
