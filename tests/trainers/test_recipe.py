@@ -66,8 +66,8 @@ RULES = [
     (dict(ilkd_weights=(1.0, -1.0)), "`ilkd_weights` must be 2 numbers, none negative"),
     (dict(reverse_kl_weights=(0.0, 0.0)), "`reverse_kl_weights` must be 2 numbers, .* not all 0"),
     (dict(forward_kl_weights=()), r"`forward_kl_weights` must be 2 numbers, .* got \(\)"),
-    (dict(mixture_weights=(0.0, 1.0)), r"`mixture_weights` must be two positive .* got \(0.0, 1.0"),
-    (dict(mixture_weights=(1.0,)), "`mixture_weights` must be 2 numbers"),
+    (dict(mixture_weights=(0, 1, 1)), r"`mixture_weights` must be positive for nll .* got \(0, 1"),
+    (dict(mixture_weights=(1.0, 1.0)), "`mixture_weights` must be 3 numbers"),
     (dict(mixture_tolerance=0.0), "`mixture_tolerance` must be positive, got 0.0"),
     (dict(student_start="old"), "`student_start` must be one of new, aligned, copied, got 'old'"),
     (
@@ -135,7 +135,7 @@ def test_losses_and_weights_of_the_methods():
         ),
         "forward_kl": ((ForwardKLLoss(**drawn),), (0.0, 1.0)),
         "reverse_kl": ((ReverseKLLoss(**drawn),), (0.0, 1.0)),
-        "mixture": ((ForwardKLLoss(**drawn),), (0.5, 0.5)),
+        "mixture": ((ForwardKLLoss(**drawn), IntermediateLatentLoss(**latent)), (0.5, 0.5, 0.5)),
     }
     assert tuple(expected) == METHODS
     for method, (losses, weights) in expected.items():
@@ -146,7 +146,7 @@ def test_losses_and_weights_of_the_methods():
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (dict(), {"student": "new", "skd": "aligned", "forward_kl": "new"}),
+        (dict(), {"student": "new", "skd": "aligned", "mixture": "aligned", "forward_kl": "new"}),
         (dict(student_architecture="maf"), {"skd": "new"}),
         (dict(student_start="new"), {"skd": "new"}),
         (
@@ -159,6 +159,12 @@ def test_losses_and_weights_of_the_methods():
 def test_where_students_start(values, expected):
     recipe = Recipe(**values)
     assert {method: recipe.start(method) for method in expected} == expected
+
+
+def test_a_mixture_has_hints_where_its_student_starts_aligned():
+    recipe = Recipe(student_start="new")
+    assert recipe.losses("mixture") == (ForwardKLLoss(),)
+    assert recipe.weights("mixture") == (0.5, 0.5)
 
 
 def test_architectures():

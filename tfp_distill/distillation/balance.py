@@ -56,7 +56,7 @@ class DataBalance(DistillerCallback):
         *,
         condition: Any = None,
         held_out_condition: Any = None,
-        tolerance: float = 0.1,
+        tolerance: float = 1.0,
         loss_name: str = "forward_kl_loss",
         batch_size: int = 4096,
     ) -> None:

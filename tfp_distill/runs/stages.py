@@ -306,11 +306,12 @@ def _distillation_callbacks(
     run: RunDirectory, method: str, distiller: FlowDistiller, steps: int
 ) -> list[keras.callbacks.Callback]:
     recipe = run.recipe
-    callbacks = _pairs(run, method, distiller)
-    if method == "mixture":
-        return [*callbacks, _data_balance(run, distiller)]
+    callbacks: list[keras.callbacks.Callback] = [*_pairs(run, method, distiller)]
     weights = distiller.initial_loss_weights
     names = [loss.name for loss in distiller.distillation_losses]
+    if method == "mixture":
+        callbacks.append(_data_balance(run, distiller))
+        names.remove("forward_kl_loss")
     gated = "synthesized_loss" if "synthesized_loss" in names else None
     if not recipe.fades_out(method):
         start = round(recipe.synthesized_start * steps)

@@ -21,7 +21,7 @@ _LOSSES = {
     "skd": ("intermediate_latent_loss", "synthesized_loss"),
     "forward_kl": ("forward_kl_loss",),
     "reverse_kl": ("reverse_kl_loss",),
-    "mixture": ("forward_kl_loss",),
+    "mixture": ("forward_kl_loss", "intermediate_latent_loss"),
 }
 METHODS = tuple(_LOSSES)
 _OVER_SAMPLES = {"synthesized_loss", "forward_kl_loss"}
@@ -45,7 +45,9 @@ class DistillationOptions(FlowOptions):
     forward_kl_weights: tuple[float, ...] = option((0.0, 1.0), "Weights of nll, forward KL.")
     reverse_kl_weights: tuple[float, ...] = option((0.0, 1.0), "Weights of nll, reverse KL.")
     mixture_weights: tuple[float, ...] = option(
-        (0.5, 0.5), "Weights of nll, forward KL, with which a mixture begins."
+        (0.5, 0.5, 0.5),
+        "Weights of nll, forward KL, ILKD, with which a mixture begins; ILKD only if its student "
+        "starts aligned.",
     )
     teacher_pairs: int = option(
         65_536,
@@ -53,13 +55,14 @@ class DistillationOptions(FlowOptions):
         "new ones at each step, as of images.",
     )
     mixture_tolerance: float = option(
-        0.1,
+        1.0,
         "How much of the nll a mixture may learn by heart, as a part of what the teacher is ahead.",
     )
     student_start: str = option(
         "aligned",
-        "Where distilled students start: new; aligned, which puts Glow students of LKD, ILKD and "
-        "SKD in the teacher's frame; or copied, with the weights of those of its steps that fit.",
+        "Where distilled students start: new; aligned, which puts Glow students of LKD, ILKD, SKD "
+        "and mixtures in the teacher's frame; or copied, with the weights of those of its steps "
+        "that fit.",
     )
     student_path: str = option(
         "", "A saved .keras flow that every student starts from, instead of student_start."
@@ -96,7 +99,8 @@ class DistillationOptions(FlowOptions):
             rule = f"{number} numbers, none negative and not all 0"
             is_legal = len(weights) == number and min(weights) >= 0 and max(weights) > 0
             self.check(f"{method}_weights", rule, is_legal)
-        self.check("mixture_weights", "two positive numbers", min(self.mixture_weights) > 0)
+        rule = "positive for nll and forward KL, which share one weight"
+        self.check("mixture_weights", rule, min(self.mixture_weights[:2]) > 0)
         rule = f"one of {', '.join(_SPACES)}"
         self.check("synthesized_space", rule, self.synthesized_space in _SPACES)
         self.losses("skd")
@@ -122,13 +126,18 @@ class DistillationOptions(FlowOptions):
             "forward_kl_loss": lambda: ForwardKLLoss(**drawn),
             "reverse_kl_loss": lambda: ReverseKLLoss(**drawn),
         }
-        return tuple(made[name]() for name in _LOSSES[method])
+        return tuple(made[name]() for name in self._loss_names(method))
+
+    def weights(self, method: str) -> tuple[float, ...]:
+        """Returns the weights of the nll and of the losses of a method."""
+        weights = (1.0,) if method == "student" else getattr(self, f"{method}_weights")
+        return weights[: 1 + len(self._loss_names(method))]
 
     def start(self, method: str) -> str:
         """Returns what a student of this method starts from: "new", "aligned" or "copied"."""
         if method == "student" or self.student_path:
             return "new"
-        can_align = method in _HINTS and self.student_architecture == "glow"
+        can_align = method in (*_HINTS, "mixture") and self.student_architecture == "glow"
         return "new" if self.student_start == "aligned" and not can_align else self.student_start
 
     def guards(self, method: str) -> bool:
@@ -141,7 +150,7 @@ class DistillationOptions(FlowOptions):
 
     def fades_out(self, method: str) -> bool:
         """Returns whether the weights of the distillation losses of this method go to 0."""
-        return self.fade_out > 0 and method in _HINTS
+        return self.fade_out > 0 and method in (*_HINTS, "mixture")
 
     def check_method(self, method: str) -> None:
         """Raises `ValueError` if a method would have nothing to minimise, or SKD no step."""
@@ -157,6 +166,6 @@ class DistillationOptions(FlowOptions):
             rule = "0 where `skd_weights` gives nothing but SKD a weight"
             self.check("synthesized_start", rule, self.synthesized_start == 0)
 
-    def weights(self, method: str) -> tuple[float, ...]:
-        """Returns the weights of the nll and of the losses of a method."""
-        return (1.0,) if method == "student" else getattr(self, f"{method}_weights")
+    def _loss_names(self, method: str) -> tuple[str, ...]:
+        names = _LOSSES[method]
+        return names[:1] if method == "mixture" and self.start(method) != "aligned" else names
