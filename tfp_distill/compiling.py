@@ -65,7 +65,8 @@ def compiled(
       jit_compile: whether XLA compiles it; a plain graph otherwise.
     """
     specs = [tf.TensorSpec.from_tensor(example) for example in examples]
-    return tf.function(function, jit_compile=jit_compile).get_concrete_function(*specs)
+    graph = tf.function(function, autograph=False, jit_compile=jit_compile)
+    return graph.get_concrete_function(*specs)
 
 
 @contextlib.contextmanager

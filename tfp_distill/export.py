@@ -176,7 +176,9 @@ def _signatures(flow: Flow, pixels: str) -> dict[str, Callable[..., dict[str, tf
         return {"x": decode(interpolate(flow, encode(x_a), encode(x_b), alphas, condition))}
 
     def concrete(function, **specs):
-        return tf.function(function).get_concrete_function(**specs, **condition_spec)
+        return tf.function(function, autograph=False).get_concrete_function(
+            **specs, **condition_spec
+        )
 
     return {
         "sample": concrete(sample, n=integer, temperature=scalar, seed=integer),

@@ -92,11 +92,11 @@ class DataBalance(DistillerCallback):
                 f"to divide, got {weights['nll']} and {weights[self._loss_name]}."
             )
         self._nll = tf.function(
-            lambda *batch: -model.student.log_prob(*batch), reduce_retracing=True
+            lambda *batch: -model.student.log_prob(*batch), autograph=False, reduce_retracing=True
         )
         teacher = as_teacher(model.teacher)
         self._nll_of_teacher = tf.function(
-            lambda *batch: -teacher.trace(*batch).log_prob(), reduce_retracing=True
+            lambda *batch: -teacher.trace(*batch).log_prob(), autograph=False, reduce_retracing=True
         )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

@@ -165,7 +165,9 @@ class DistillationMonitor(DistillerCallback):
     def set_model(self, model: keras.Model) -> None:
         """Prepares the comparison of the model's student and teacher."""
         super().set_model(model)
-        self._distances = tf.function(_sums_of_distances(model), reduce_retracing=True)
+        self._distances = tf.function(
+            _sums_of_distances(model), autograph=False, reduce_retracing=True
+        )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Adds the three figures to `logs`."""

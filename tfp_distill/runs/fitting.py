@@ -294,7 +294,7 @@ class _Reporter(keras.callbacks.Callback):
         batch_size = min(evaluation_batch_size(flow), len(rows))
         self._validation = evaluation_batches(rows, batch_size, condition=condition)
         self._pixel_format, self._event_shape = data.pixel_format, data.event_shape
-        self._log_prob = tf.function(flow.log_prob, reduce_retracing=True)
+        self._log_prob = tf.function(flow.log_prob, autograph=False, reduce_retracing=True)
         self._meter = meter
         self._keep_rows, self._guard = keep_rows, guard
 

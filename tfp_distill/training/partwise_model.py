@@ -409,7 +409,10 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             return
         if part not in self._updates_of_parts:
             self._updates_of_parts[part] = tf.function(
-                lambda finite, *gradients: apply_if(strategy, finite, optimizer, gradients, weights)
+                lambda finite, *gradients: apply_if(
+                    strategy, finite, optimizer, gradients, weights
+                ),
+                autograph=False,
             )
         self._updates_of_parts[part](finite, *gradients)
 
@@ -432,6 +435,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
                 weights,
                 random._replace(step=step, global_rows=global_rows, first_row=first_row),
             ),
+            autograph=False,
             jit_compile=True,
         )(x, condition, weights, random.step, random.global_rows, random.first_row)
 

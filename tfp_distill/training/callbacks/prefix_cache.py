@@ -187,4 +187,6 @@ def _paths(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _compiled(model: PartwiseModel, function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a function as the model's steps are."""
-    return function if model.run_eagerly else tf.function(function, jit_compile=model.uses_xla)
+    if model.run_eagerly:
+        return function
+    return tf.function(function, autograph=False, jit_compile=model.uses_xla)

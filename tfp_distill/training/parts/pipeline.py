@@ -71,7 +71,7 @@ class PartPipeline:
         self._jit_compile = jit_compile
         self._report = model.report_parts
         if not model.run_eagerly:
-            self._report = tf.function(model.report_parts)
+            self._report = tf.function(model.report_parts, autograph=False)
         # Made when the first batch shows the types of batches.
         self._parts: list[PlacedPart] = []
         self._no_batch: tuple[tf.Tensor, ...] = ()
@@ -136,7 +136,9 @@ class PartPipeline:
 
     def _place(self, batch):
         """Makes the parts on their devices, and the tick for batches of these types."""
-        handed = tf.function(self._all_handed, input_signature=batch).get_concrete_function()
+        handed = tf.function(
+            self._all_handed, autograph=False, input_signature=batch
+        ).get_concrete_function()
         types = [*map(_specs, handed.structured_outputs), ()]
         self._parts = [
             PlacedPart(self._model, part, device, hands_on, jit_compile=self._jit_compile)
@@ -146,7 +148,9 @@ class PartPipeline:
         self._tick = self._take_tick
         if not self._model.run_eagerly:
             # Of any number of rows: the empty inboxes of the first ticks need no trace of theirs.
-            self._tick = tf.function(self._take_tick, input_signature=[batch, *types[:-1]])
+            self._tick = tf.function(
+                self._take_tick, autograph=False, input_signature=[batch, *types[:-1]]
+            )
 
     def _all_handed(self, x, *condition):
         handed, found = self._model.part_input(0, x, *condition), []

@@ -50,7 +50,7 @@ class PlacedPart:
             self._own_optimizer = clone_optimizer(self._optimizer, self._weights, self._own_weights)
         self._step = self._train
         if not model.run_eagerly:
-            self._step = tf.function(self._train, jit_compile=jit_compile)
+            self._step = tf.function(self._train, autograph=False, jit_compile=jit_compile)
 
     @property
     def variables(self) -> list[keras.Variable]:

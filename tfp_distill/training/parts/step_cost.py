@@ -82,7 +82,7 @@ def _runner(flow, step, shape, weights) -> Callable[[], Any]:
     condition = tf.zeros([_ROWS, dims], flow.compute_dtype) if dims else None
     values = [weight.value for weight in weights]
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             # The input too: steps in the middle of a part have one that is no constant.
