@@ -18,7 +18,7 @@ from tfp_distill.runs.fitting import TrainingRecord, fit_flow, read_record, trai
 from tfp_distill.runs.guard import Guard, standard_errors_behind, write_rows
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.training import PartwiseModel
-from trainers import compress, distill
+from trainers import compress, distill, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
@@ -216,7 +216,8 @@ def test_scripts_train_the_plain_student_first_and_tell_what_was_guarded(tmp_pat
 
 
 def test_distilling_alone_needs_a_plain_student_only_for_the_guard(tmp_path, uncompiled):
-    run(compress, tmp_path / "run", *TINY, "--students=student", "--noguard")
+    run(train, tmp_path / "run", *TINY, "--students=student", "--noguard")
+    run(train, tmp_path / "run", "--model=student")
     assert not (tmp_path / "run" / "student" / "validation_rows").exists()
     output = run(distill, tmp_path / "run", "--method=lkd", "--students=lkd")
     assert "lkd: step 4 of 4" in output

@@ -246,18 +246,20 @@ def test_students_that_start_from_a_flow_of_the_users_own(table, tmp_path, uncom
     arguments = (*arguments, "--student_coupling=affine")
     # A step of no size: what is left of a student is its start.
     still = ("--student_learning_rate=1e-30", "--students=student,lkd")
-    run(compress, tmp_path / "run", *arguments, *still)
+    run(train, tmp_path / "run", *arguments, *still)
+    run(train, tmp_path / "run", "--model=student")
     (tmp_path / "start.keras").unlink()
-    run(compress, tmp_path / "run", "--students=student,lkd,mixture")
-    for name in ("student", "lkd", "mixture"):
+    run(distill, tmp_path / "run", "--method=lkd")
+    for name in ("student", "lkd"):
         flow = load_flow(tmp_path / "run" / name / "flow.keras")
         _assert_same_layers(flow, start)
 
 
 def test_students_that_start_with_steps_of_the_teacher(table, tmp_path, uncompiled):
-    arguments = (*TINY, f"--data={table}", "--students=student,mixture", "--student_start=copied")
+    arguments = (*TINY, f"--data={table}", "--students=mixture", "--student_start=copied")
     still = ("--student_learning_rate=1e-30",)
-    output = run(compress, tmp_path / "run", *arguments, *still)
+    run(train, tmp_path / "run", *arguments, *still)
+    output = run(distill, tmp_path / "run", "--method=mixture")
     assert "mixture: starts with copies of steps of the teacher: 1 from 1\n" in output
     flows = [load_flow(tmp_path / "run" / n / "flow.keras") for n in ("mixture", "teacher")]
     _assert_same_layers(*flows)

@@ -4,13 +4,15 @@ import json
 
 import pytest
 from absl import app
-from jobs import run
+from jobs import parse, run
 
 from tfp_distill import load_flow
 from tfp_distill.evaluation.results import read_results_json
 from tfp_distill.runs.fitting import read_record
 from tfp_distill.runs.recipe import METHODS
 from tfp_distill.runs.recipe.partition_names import PartitionName, split_model_name
+from tfp_distill.runs.run_directory import open_run
+from tfp_distill.runs.stages import train_student, train_teacher
 from trainers import sample, train_parts
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
@@ -76,7 +78,10 @@ def test_a_cache_is_filled_once_a_part_or_after_some_epochs(tmp_path):
             *("--student_training_steps=8", "--prefix_cache_gib=0.1"),
             f"--prefix_cache_epochs={epochs}",
         )
-        run(train_parts, tmp_path / name, *TINY, *flags)
+        job = open_run(
+            parse(train_parts.define_flags, f"--run_dir={tmp_path / name}", *TINY, *flags)
+        )
+        train_student(job, "student", "at_steps_1")
         history = read_record(tmp_path / name / "student_at_steps_1").history
         assert [row["parts"] for row in history] == [[0], [0], [1], [1]]
         seen.append([row["val_bits_per_dim"] for row in history])
@@ -100,7 +105,9 @@ def test_parts_are_distilled(tmp_path):
         *("--teacher_training_steps=2", "--students=ilkd", "--partitions=by_block_2"),
         "--fade_out=0",
     )
-    run(train_parts, tmp_path / "run", *TINY, *flags)
+    job = open_run(parse(train_parts.define_flags, f"--run_dir={tmp_path / 'run'}", *TINY, *flags))
+    train_teacher(job)
+    train_student(job, "ilkd", "by_block_2")
     rows = read_record(tmp_path / "run" / "ilkd_by_block_2").history
     assert "part_0_intermediate_latent_loss" in rows[0]
     assert "part_1_intermediate_latent_loss" in rows[1]
