@@ -312,6 +312,8 @@ def _distillation_callbacks(
     if method == "mixture":
         callbacks.append(_data_balance(run, distiller))
         names.remove("forward_kl_loss")
+        if not names:  # It has no hints to fade out.
+            return callbacks
     gated = "synthesized_loss" if "synthesized_loss" in names else None
     if not recipe.fades_out(method):
         start = round(recipe.synthesized_start * steps)
