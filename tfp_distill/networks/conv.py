@@ -130,4 +130,6 @@ class ConvConditioner(keras.layers.Layer):
 
 
 def _convolve(x: tf.Tensor, kernel: keras.Variable) -> tf.Tensor:
-    return tf.nn.conv2d(x, kernel.value, strides=1, padding="SAME")
+    y = tf.nn.conv2d(x, kernel.value, strides=1, padding="SAME")
+    # With oneDNN, in a graph, no rows come out in the shape of the input (TensorFlow 2.21).
+    return tf.reshape(y, [-1, *y.shape[1:]])
