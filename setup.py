@@ -24,6 +24,7 @@ setup(
         "tfp_distill.flows",
         "tfp_distill.networks",
         "tfp_distill.runs",
+        "tfp_distill.runs.fitting",
         "tfp_distill.runs.racing",
         "tfp_distill.runs.recipe",
         "tfp_distill.trainers",

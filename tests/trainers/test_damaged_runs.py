@@ -9,7 +9,7 @@ from jobs import TINY, run
 
 from tfp_distill.files import DamagedFileError, write_json
 from tfp_distill.runs.data_record import DataRecord
-from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.fitting.training_record import read_record
 from trainers import train
 
 

@@ -11,7 +11,7 @@ from jobs import TINY, run
 from tfp_distill.data import FlowData, Statistics, load
 from tfp_distill.pixels import PixelFormat
 from tfp_distill.runs.data_record import DataRecord
-from tfp_distill.runs.fitting import first_rows, initial_rows
+from tfp_distill.runs.fitting.rows import first_rows, initial_rows
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from trainers import evaluate, train

@@ -18,8 +18,11 @@ from tfp_distill.distillation import (
     SynthesizedLoss,
     SynthesizedLossGate,
 )
-from tfp_distill.runs import fitting
-from tfp_distill.runs.fitting import execution_steps, fit_flow, read_record, training_rows
+from tfp_distill.runs.fitting import fit_flow as fitting
+from tfp_distill.runs.fitting.fit_flow import fit_flow
+from tfp_distill.runs.fitting.optimizers import execution_steps
+from tfp_distill.runs.fitting.rows import training_rows
+from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.training.callbacks import backup
 
 pytestmark = pytest.mark.slow

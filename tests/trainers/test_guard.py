@@ -14,8 +14,10 @@ from jobs import TINY, run
 from tfp_distill import Flow, TabularGlowConfig, load_flow
 from tfp_distill.data import FlowData, Statistics
 from tfp_distill.distillation import FlowDistiller, ForwardKLLoss
-from tfp_distill.runs.fitting import TrainingRecord, fit_flow, read_record, training_rows
-from tfp_distill.runs.guard import Guard, standard_errors_behind, write_rows
+from tfp_distill.runs.fitting.fit_flow import fit_flow
+from tfp_distill.runs.fitting.guard import Guard, standard_errors_behind, write_rows
+from tfp_distill.runs.fitting.rows import training_rows
+from tfp_distill.runs.fitting.training_record import TrainingRecord, read_record
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.training import PartwiseModel
 from trainers import compress, distill, train

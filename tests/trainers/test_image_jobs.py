@@ -11,7 +11,7 @@ from tfp_distill import load_flow
 from tfp_distill.evaluation import bits_per_dim, mosaic
 from tfp_distill.evaluation.results import read_results_json
 from tfp_distill.runs import stages
-from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
 from trainers import compress, evaluate

@@ -8,7 +8,7 @@ from jobs import parse, run
 
 from tfp_distill import load_flow
 from tfp_distill.evaluation.results import read_results_json
-from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.runs.recipe import METHODS
 from tfp_distill.runs.recipe.partition_names import PartitionName, split_model_name
 from tfp_distill.runs.run_directory import open_run

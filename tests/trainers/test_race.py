@@ -8,7 +8,7 @@ from absl import app
 from jobs import parse, run
 
 from tfp_distill import load_flow
-from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.runs.racing import race, workers
 from tfp_distill.runs.racing.candidates import Candidate
 from tfp_distill.runs.racing.race import Entry

@@ -180,7 +180,7 @@ def test_optimisers_at_the_begin_of_the_end_to_end_phase(fresh):
 
 
 class _SaveEveryEpoch(keras.callbacks.Callback):
-    """Saves the state as `runs/fitting.py` does."""
+    """Saves the state as `runs/fitting/fit_flow.py` does."""
 
     def __init__(self, path):
         super().__init__()

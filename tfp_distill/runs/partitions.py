@@ -10,7 +10,7 @@ from tfp_distill.data import TrainingRows
 from tfp_distill.evaluation import EpochRecord, PartHistory
 from tfp_distill.files import DamagedFileError, read_json, write_json
 from tfp_distill.flows import Flow, FlowConfig
-from tfp_distill.runs.fitting import TrainingRecord
+from tfp_distill.runs.fitting.training_record import TrainingRecord
 from tfp_distill.runs.recipe import METHODS, Recipe
 from tfp_distill.runs.recipe.partition_names import END_TO_END, PartitionName, split_model_name
 from tfp_distill.training import Partition, PartSchedule, PrefixCache

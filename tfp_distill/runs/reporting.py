@@ -45,7 +45,7 @@ from tfp_distill.evaluation import (
 from tfp_distill.evaluation.text_table import UNDEFINED
 from tfp_distill.flows import Flow
 from tfp_distill.runs.data_tables import columns_table
-from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.runs.partitions import part_history
 from tfp_distill.runs.racing.race import Outcome
 from tfp_distill.runs.racing.race_report import race_summary, race_table

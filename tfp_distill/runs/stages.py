@@ -23,22 +23,16 @@ from tfp_distill.export import check_replaceable, export_flow
 from tfp_distill.files import copy_file
 from tfp_distill.flows import Flow
 from tfp_distill.runs.data_record import DataRecord
-from tfp_distill.runs.fitting import (
-    execution_steps,
-    first_rows,
-    fit_flow,
-    initial_rows,
-    read_record,
-    statistics_of,
-    training_rows,
-)
-from tfp_distill.runs.guard import Guard
-from tfp_distill.runs.partitions import epochs_of_parts, model_name, part_schedule, partition_of_run
-from tfp_distill.runs.recipe import Recipe
+from tfp_distill.runs.fitting.fit_flow import fit_flow
+from tfp_distill.runs.fitting.guard import Guard
+from tfp_distill.runs.fitting.optimizers import execution_steps, make_optimizer, optimizers_of_parts
+from tfp_distill.runs.fitting.rows import first_rows, initial_rows, statistics_of, training_rows
+from tfp_distill.runs.fitting.training_record import read_record
+from tfp_distill.runs.partitions import model_name, part_schedule, partition_of_run
 from tfp_distill.runs.recipe.partition_names import END_TO_END
 from tfp_distill.runs.run_directory import RunDirectory
 from tfp_distill.runs.strategies import make_strategy
-from tfp_distill.training import HeldCosineDecay, PartwiseModel
+from tfp_distill.training import PartwiseModel
 
 __all__ = [
     "best_student",
@@ -69,7 +63,7 @@ def train_teacher(run: RunDirectory) -> None:
     with make_strategy(recipe.strategy).scope():
         flow = _new_flow(run, "teacher", "teacher")
         flow.compile(
-            _optimizer(recipe, recipe.teacher_learning_rate, steps),
+            make_optimizer(recipe, recipe.teacher_learning_rate, steps),
             jit_compile=recipe.uses_xla,
             steps_per_execution=execution_steps(recipe.report_steps),
         )
@@ -141,10 +135,10 @@ def _compiled_student(
         )
     divided = partition_of_run(recipe, student, partition, run.model_directory(name))
     if divided is None:
-        optimizers = _optimizer(recipe, recipe.student_learning_rate, steps)
+        optimizers = make_optimizer(recipe, recipe.student_learning_rate, steps)
     else:
         print(f"{name}:\n{divided}", flush=True)
-        optimizers = _optimizers_of_parts(recipe, len(divided.parts))
+        optimizers = optimizers_of_parts(recipe, len(divided.parts))
         callbacks = [part_schedule(recipe, len(divided.parts), rows), *callbacks]
     model.compile(
         optimizers,
@@ -265,41 +259,6 @@ def _guard(run: RunDirectory, method: str, partition: str) -> Guard | None:
         train_student(run, "student", partition)
     label = run.label(model_name(method, partition))
     return Guard(plain, read_record(plain), label=label, steps=run.recipe.training_steps("student"))
-
-
-def _optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:
-    """Returns optimisers whose rates are held in parts and decay end to end, if that follows."""
-    rate = recipe.part_learning_rate or recipe.student_learning_rate
-    in_parts, end_to_end = epochs_of_parts(recipe, num_parts)
-    made = []
-    for epochs in in_parts:
-        held, decaying = (epochs, end_to_end) if end_to_end else (0, epochs)
-        if recipe.fresh_optimizers:  # They begin twice.
-            held, decaying = 0, max(epochs, end_to_end)
-        steps = (held + decaying) * recipe.report_steps
-        made.append(_optimizer(recipe, rate, steps, held_steps=held * recipe.report_steps))
-    return made
-
-
-def _optimizer(
-    recipe: Recipe, learning_rate: float, steps: int, *, held_steps: int = 0
-) -> keras.optimizers.Optimizer:
-    warmup = min(recipe.warmup_steps, steps // 10)
-    held = max(0, held_steps - warmup)
-    schedule = HeldCosineDecay(
-        learning_rate,
-        decay_steps=steps - warmup - held,
-        warmup_steps=warmup,
-        held_steps=held,
-        alpha=1e-3,
-    )
-    return keras.optimizers.AdamW(
-        schedule,
-        weight_decay=recipe.weight_decay,
-        global_clipnorm=recipe.clip_norm,
-        use_ema=recipe.ema_momentum > 0,
-        ema_momentum=recipe.ema_momentum,
-    )
 
 
 def _distillation_callbacks(

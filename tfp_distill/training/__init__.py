@@ -8,7 +8,8 @@ from tfp_distill.training.callbacks.skipped_steps import StopOnSkippedSteps
 from tfp_distill.training.learning_rates import HeldCosineDecay
 from tfp_distill.training.memory import PeakMemory
 from tfp_distill.training.parts.partition import BALANCES, Part, Partition
-from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
+from tfp_distill.training.partwise_model import PartwiseModel
+from tfp_distill.training.step_metrics import losses_by_name
 from tfp_distill.training.step_random import StepRandom, sample_latents
 
 __all__ = [

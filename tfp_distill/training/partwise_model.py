@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfp_distill.compiling import inlined, uses_xla
-from tfp_distill.training.batches import (
-    conditions_beside_weights,
-    first_rows,
-    unpack_batch,
-    weighted_mean,
-)
-from tfp_distill.training.partitioned_model import PartitionedModel
+from tfp_distill.compiling import inlined
+from tfp_distill.training.batches import unpack_batch, weighted_mean
+from tfp_distill.training.compiled_model import CompiledModel
 from tfp_distill.training.parts.part_optimizers import check_gradients
-from tfp_distill.training.parts.partition import Partition
-from tfp_distill.training.parts.pipeline import PartPipeline
 from tfp_distill.training.replicas import (
     apply_if,
     logs_of_replica,
     mean_over_replicas,
     place_in_global_batch,
 )
+from tfp_distill.training.step_metrics import losses_by_name, part_prefix
 from tfp_distill.training.step_random import StepRandom
 
-__all__ = ["PartwiseModel", "losses_by_name"]
+__all__ = ["PartwiseModel"]
 
 
-class PartwiseModel(PartitionedModel, abc.ABC):
+class PartwiseModel(CompiledModel):
     """A `keras.Model` that minimises an objective of named per-example losses.
 
     Subclasses say what is minimised (`objective`), a `Partition` says where gradients stop, and
@@ -68,24 +62,11 @@ class PartwiseModel(PartitionedModel, abc.ABC):
     def __init__(
         self, *, loss_names: Sequence[str], seed: int = 0, name: str | None = None
     ) -> None:
-        super().__init__(name=name)
-        self._loss_names = tuple(loss_names)
+        super().__init__(loss_names=loss_names, name=name)
         self._seed = seed
         self._step = self._add_counter("step")
         self._skipped_steps = self._add_counter("skipped_steps")
-        self._train_functions: dict[Hashable, Any] = {}
-        self._test_functions: dict[Hashable, Any] = {}
         self._updates_of_parts: dict[int, Any] = {}
-        self._means = {name: _MeanOrNan(name=name) for name in ("loss", *loss_names, "grad_norm")}
-        self._skipped_metric = keras.metrics.Sum(name="skipped_steps")
-        self._part_means: dict[str, keras.metrics.Metric] = {}
-        self._xla_as_asked: str | bool = "auto"
-        self._use_xla = True
-
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        """Names of all figures that the objective may report besides `loss`."""
-        return self._loss_names
 
     @property
     def active_losses(self) -> tuple[str, ...]:
@@ -128,28 +109,6 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         raise NotImplementedError
 
     @property
-    def suits_xla(self) -> bool:
-        """Whether XLA makes steps faster on CPUs, see `tfp_distill.compiling.xla_pays`."""
-        return True
-
-    @abc.abstractmethod
-    def adapt(self, x: Any, condition: Any = None) -> None:
-        """Sets what depends on the data before training: statistics and initial weights."""
-
-    @property
-    @abc.abstractmethod
-    def adapted(self) -> bool:
-        """Whether what depends on the data has been set, here or before saving."""
-
-    @property
-    def checks_first_rows(self) -> bool:
-        """Whether `fit` looks at its first batches even where the model is adapted."""
-        return False
-
-    def check_first_rows(self, x: Any, condition: Any = None) -> None:  # noqa: B027
-        """Raises `ValueError` if the first batches are none to train on."""
-
-    @property
     def seed(self) -> int:
         """Seed of the noise that training draws."""
         return self._seed
@@ -168,165 +127,6 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """Counts steps from 0 again, in a model that begins with the weights of another."""
         self._step.value.assign(0)
         self._skipped_steps.value.assign(0)
-
-    @property
-    def uses_xla(self) -> bool:
-        """Whether XLA compiles the steps, as wholes or on each replica."""
-        return self._use_xla
-
-    def compile(
-        self,
-        optimizer: str | keras.optimizers.Optimizer | Sequence[keras.optimizers.Optimizer] = "adam",
-        *,
-        partition: Partition | None = None,
-        jit_compile: str | bool = "auto",
-        run_eagerly: bool = False,
-        steps_per_execution: int = 1,
-    ) -> None:
-        """Configures training. There is no `loss` argument: the objective is the model's own.
-
-        Args:
-          optimizer: a Keras optimiser or its name. Warm-up, decay, clipping and averaging of the
-            weights (EMA) are the optimiser's. With a partition, one a part, or one that is cloned,
-            without its state, for each; a schedule then counts the steps of its part.
-          partition: where gradients stop; by default nowhere. With several parts the model has no
-            `optimizer` but `optimizers`.
-          jit_compile: whether XLA compiles the step; "auto" means where it pays: on GPUs, and on
-            CPUs but for images.
-          run_eagerly: run without graphs, for debugging.
-          steps_per_execution: steps per call of the compiled function; 1 on several replicas, whose
-            steps TensorFlow cannot put into a loop.
-
-        Raises:
-          ValueError: if optimisers, partition and model do not fit each other.
-        """
-        use_xla = uses_xla(jit_compile, suits_xla=self.suits_xla) and not run_eagerly
-        on_one_device = self.distribute_strategy.num_replicas_in_sync == 1
-        super().compile(
-            optimizer,
-            partition=partition,
-            jit_compile=use_xla and on_one_device,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution if on_one_device else 1,
-        )
-        self._xla_as_asked, self._use_xla = jit_compile, use_xla
-        self._train_functions, self._test_functions, self._updates_of_parts = {}, {}, {}
-        losses = ("loss", *self._loss_names)
-        names = [f"{_prefix(part)}{name}" for part in self.all_parts or () for name in losses]
-        self._part_means = {name: _MeanOrNan(name=name) for name in names}
-
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """Returns what `compile_from_config` needs to compile a loaded model again."""
-        if not self.compiled:
-            return None
-        return {
-            **(super().get_compile_config() or {}),
-            "jit_compile": self._xla_as_asked,
-            "run_eagerly": self.run_eagerly,
-            "steps_per_execution": self.steps_per_execution,
-        }
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded model as it was compiled when it was saved."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> keras.callbacks.History:
-        """Trains the model; arguments as `keras.Model.fit`.
-
-        A model that was not adapted to data is adapted to its first batches, of 4,096 rows; call
-        `adapt` before `fit` to do it with other rows.
-
-        Args:
-          x: a `tf.data.Dataset` or `keras.utils.PyDataset` of batches, or an array.
-          y: the array of conditions where `x` is an array.
-          **kwargs: passed on to `keras.Model.fit`: `sample_weight` are the weights of rows where
-            `x` is an array; `shuffle` is True by default for arrays; a dataset shuffles itself.
-
-        Raises:
-          ValueError: if the model has no trainable weights, or the first batches are empty or not
-            finite, or have no noise where the model needs it.
-        """
-        if not self.trainable_variables:
-            raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
-        if self.compiled and (self.checks_first_rows or not self.adapted):
-            batch_size = kwargs.get("batch_size") or 32
-            rows = first_rows(x, y, batch_size, self.distribute_strategy)
-            self.check_first_rows(*rows)
-            if not self.adapted:
-                self.adapt(*rows)
-        y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
-        if isinstance(kwargs.get("validation_data"), tuple) and len(kwargs["validation_data"]) == 3:
-            x_val, y_val, weights = kwargs["validation_data"]
-            y_val = conditions_beside_weights(x_val, y_val, weights)
-            kwargs["validation_data"] = x_val, y_val, weights
-        # Keras's own default, True, makes it warn about every dataset.
-        kwargs.setdefault("shuffle", hasattr(x, "shape"))
-        self._active_parts, self._batches, self._devices = self.all_parts, None, None
-        try:
-            history = super().fit(x, y, **kwargs)
-        finally:
-            # Of a training that was interrupted: it must not overwrite what happens to the weights.
-            if isinstance(self.train_function, PartPipeline):
-                self.train_function.discard()
-        self.finalize_part_weights()
-        return history
-
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Evaluates the model; arguments as `keras.Model.evaluate`, `y` are conditions."""
-        y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
-        return super().evaluate(x, y, **kwargs)
-
-    def make_train_function(self, force: bool = False) -> None:
-        """Selects the step of the active losses and parts, and makes it where there is none yet."""
-        if force:
-            self._train_functions, self._updates_of_parts = {}, {}
-        self.drain()
-        key = (self.active_losses, self.active_parts, self._devices)
-        if key not in self._train_functions:
-            self._train_functions[key] = (
-                self._make_function(self.train_step)
-                if self._devices is None
-                else PartPipeline(self, self._devices, jit_compile=self._use_xla)
-            )
-        function, batches = self._train_functions[key], self._batches
-        # Keras calls it with the iterator of its own data.
-        self.train_function = function if batches is None else lambda _: function(batches())
-
-    def drain(self) -> None:
-        """Completes the steps that parts on devices of their own have begun, see `PartPipeline`."""
-        if isinstance(self.train_function, PartPipeline):
-            self.train_function.drain()
-
-    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """Builds nothing, because `compile` has built everything.
-
-        Keras's, under a strategy, adds up the replicas' rows of the first batch to look at it, and
-        fails where they hold different numbers of rows.
-        """
-
-    def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """Returns the values of the metrics, for which `fit` asks at the end of an epoch."""
-        self.drain()
-        return super().get_metrics_result()
-
-    def save_own_variables(self, store: Any) -> None:
-        """Saves the model's own weights, which Keras does before those of its layers."""
-        self.drain()
-        super().save_own_variables(store)
-
-    def make_test_function(self, force: bool = False) -> None:
-        """Selects the compiled evaluation of the active losses, as `make_train_function`."""
-        if force:
-            self._test_functions = {}
-        if self.active_losses not in self._test_functions:
-            self._test_functions[self.active_losses] = self._make_function(self.test_step)
-        self.test_function = self._test_functions[self.active_losses]
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The loss, each loss by name, the gradient norm and the number of skipped steps."""
-        means = [*self._means.values(), *self._part_means.values()]
-        return [*means, self._skipped_metric] if self.compiled else []
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step and returns the logs."""
@@ -360,7 +160,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
           rows: number of rows of the batch.
         """
         of_parts = {part: dict(own) for part, own in of_parts.items()}
-        norms = {_prefix(part): own.pop("grad_norm") for part, own in of_parts.items()}
+        norms = {part_prefix(part): own.pop("grad_norm") for part, own in of_parts.items()}
         loss = tf.add_n([own["loss"] for own in of_parts.values()])
         means = {"loss": loss, **losses_by_name(of_parts)}
         taken = {prefix: _is_finite(means, norms, prefix) for prefix in norms}
@@ -373,15 +173,13 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         skipped = 1 - tf.cast(finite, tf.int32)
         self._step.value.assign_add(1)
         self._skipped_steps.value.assign_add(skipped)
-        num_replicas = self.distribute_strategy.num_replicas_in_sync
-        # Keras sums the replicas' metrics, but averages the logs that they return.
-        self._skipped_metric.update_state(tf.cast(skipped, tf.float32) / num_replicas)
         norm = norms[0] if len(norms) == 1 else tf.linalg.global_norm(norms)
-        logs = self._update_metrics({"loss": means["loss"], "grad_norm": norm}, rows, finite)
+        logs = self.figures.update({"loss": means["loss"], "grad_norm": norm}, rows, finite)
         for prefix, finite in taken.items():
             rest = {n: v for n, v in means.items() if n != "loss" and n.startswith(prefix)}
-            logs.update(self._update_metrics(rest, rows, finite))
-        logs["skipped_steps"] = self._skipped_metric.result() * num_replicas
+            logs.update(self.figures.update(rest, rows, finite))
+        num_replicas = self.distribute_strategy.num_replicas_in_sync
+        logs["skipped_steps"] = self.figures.count_skipped(skipped, num_replicas)
         return logs_of_replica(self.distribute_strategy, logs)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -394,7 +192,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
             means = self._xla(self._evaluation_means)(x, condition, weights, random)
         rows = _num_rows(x, weights)
         means, _, rows = mean_over_replicas(self.distribute_strategy, means, [], rows)
-        logs = self._update_metrics(means, rows, tf.constant(True))
+        logs = self.figures.update(means, rows, tf.constant(True))
         return logs_of_replica(self.distribute_strategy, logs)
 
     def _update(self, part, finite, gradients, weights):
@@ -415,6 +213,10 @@ class PartwiseModel(PartitionedModel, abc.ABC):
                 autograph=False,
             )
         self._updates_of_parts[part](finite, *gradients)
+
+    def _forget_train_functions(self) -> None:
+        super()._forget_train_functions()
+        self._updates_of_parts = {}
 
     def _random(self, x: Any) -> StepRandom:
         """Returns the noise of this step: each replica takes that of its own rows of `x`."""
@@ -444,7 +246,7 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         """What is taken or skipped as a whole: the prefix of its losses' names, and its parts."""
         if self.active_parts is None:
             return [("", self.all_parts or (0,))]
-        return [(_prefix(part), (part,)) for part in self.active_parts]
+        return [(part_prefix(part), (part,)) for part in self.active_parts]
 
     def _loss_and_gradients(self, x, condition, row_weights, random):
         parts = [part for _, parts in self._updates for part in parts]
@@ -468,17 +270,6 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         losses = self.evaluation_losses(x, condition, random)
         return {name: weighted_mean(value, row_weights) for name, value in losses.items()}
 
-    def _update_metrics(self, values, rows, finite):
-        """Accumulates the means of a global batch; a skipped batch leaves the metrics alone."""
-        weight = tf.where(finite, tf.cast(rows, tf.float32), 0.0)
-        metrics = {**self._means, **self._part_means}
-        logs = {}
-        for name, value in values.items():
-            value = tf.where(finite, tf.cast(value, tf.float32), 0.0)
-            metrics[name].update_state(value, sample_weight=weight)
-            logs[name] = metrics[name].result()
-        return logs
-
     def _add_counter(self, name: str) -> keras.Variable:
         return self.add_weight(
             shape=(),
@@ -490,32 +281,12 @@ class PartwiseModel(PartitionedModel, abc.ABC):
         )
 
 
-def losses_by_name(of_parts: Mapping[int, Mapping[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
-    """Returns what `part_objectives` returns by the names in the logs: `part_0_loss`, ..."""
-    return {
-        f"{_prefix(part)}{name}": value
-        for part, losses in of_parts.items()
-        for name, value in losses.items()
-    }
-
-
 def _is_finite(means, norms, prefix):
     return tf.math.is_finite(means[f"{prefix}loss"]) & tf.math.is_finite(norms[prefix])
 
 
-def _prefix(part: int) -> str:
-    return f"part_{part}_"
-
-
 def _split(values: Sequence[Any], size: int) -> tuple[Sequence[Any], Sequence[Any]]:
     return values[:size], values[size:]
-
-
-class _MeanOrNan(keras.metrics.Mean):
-    """A mean that is not a number, where Keras's is 0, as long as nothing was averaged."""
-
-    def result(self):
-        return self.total / keras.ops.cast(self.count, self.dtype)
 
 
 def _num_rows(x: Any, weights: tf.Tensor | None) -> tf.Tensor:

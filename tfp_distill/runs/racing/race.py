@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from tfp_distill.evaluation import measure_speed
 from tfp_distill.flows import Flow, FlowConfig, load_flow
-from tfp_distill.runs.fitting import read_record
+from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.runs.racing.candidates import Candidate, candidates_of, few_rows_folder
 from tfp_distill.runs.racing.workers import Task, Workers, workers
 from tfp_distill.runs.run_directory import RunDirectory

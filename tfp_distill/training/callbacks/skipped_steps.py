@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import named_visits
-from tfp_distill.training.partwise_model import PartwiseModel, losses_by_name
+from tfp_distill.training.partwise_model import PartwiseModel
+from tfp_distill.training.step_metrics import losses_by_name
 from tfp_distill.training.step_random import StepRandom
 
 __all__ = ["StopOnSkippedSteps"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -13,15 +12,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.columns import DequantizedRows
 from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
 from tfp_distill.distillation import DistillationMonitor
 from tfp_distill.evaluation import Health, evaluation_batch_size
-from tfp_distill.files import DamagedFileError, written_whole
+from tfp_distill.files import written_whole
 from tfp_distill.flows import Flow
-from tfp_distill.pixels import DequantizedImages
 from tfp_distill.runs.data_record import DataRecord
-from tfp_distill.runs.guard import Guard, write_rows
+from tfp_distill.runs.fitting.guard import Guard, write_rows
+from tfp_distill.runs.fitting.rows import first_rows, initial_rows, statistics_of
+from tfp_distill.runs.fitting.training_record import TrainingRecord, read_record, record_of
 from tfp_distill.training import (
     Backup,
     PartwiseModel,
@@ -30,76 +29,11 @@ from tfp_distill.training import (
     averaged_weights,
 )
 
-__all__ = [
-    "TrainingRecord",
-    "execution_steps",
-    "first_rows",
-    "fit_flow",
-    "initial_rows",
-    "read_record",
-    "statistics_of",
-    "training_rows",
-]
+__all__ = ["fit_flow"]
 
-_LARGEST_EXECUTION = 50
 _PATIENCE = 100  # Skipped steps in a row; one may be bad luck, a hundred are not.
-_INITIAL_ROWS = 50_000
 _VALIDATION_ROWS = 50_000
 _HELD_ROWS = 256  # To look at in every epoch.
-_VALUES_OF_IMAGES = 2_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingRecord:
-    """What is known about a training, finished or not.
-
-    Attributes:
-      steps: number of steps so far, the skipped ones included.
-      seconds: wall-clock time of these steps, compilation included; what happens at the end of an
-        epoch, as validation, drawing and saving, is not.
-      skipped_steps: number of skipped steps.
-      best_val_nll: lowest validation nll, that of the saved flow, in nats per example.
-      history: one mapping of figures for every measurement; of a training in parts with `parts`,
-        those that were trained, or None for end to end.
-      finished: whether all steps were taken.
-      checkpoint: name of the file with the state after `steps`.
-      checkpoint_sha256: its checksum.
-      layout: what it is a state of, see `Backup`.
-      guarded_at: step from which the student was let go of by its teacher, see `Guard`; or None.
-      replaced: whether the flow is the plain student's, because its own was worse.
-    """
-
-    steps: int = 0
-    seconds: float = 0.0
-    skipped_steps: int = 0
-    best_val_nll: float = math.inf
-    history: tuple[Mapping[str, Any], ...] = ()
-    finished: bool = False
-    checkpoint: str = ""
-    checkpoint_sha256: str = ""
-    layout: str = ""
-    guarded_at: int | None = None
-    replaced: bool = False
-
-    @property
-    def best_step(self) -> int:
-        """The step of the lowest validation nll of this training."""
-        finite = [row for row in self.history if math.isfinite(row["val_nll"])]
-        return min(finite or self.history, key=lambda row: row["val_nll"])["step"]
-
-
-def read_record(directory: pathlib.Path) -> TrainingRecord:
-    """Returns the record in `directory`, or an empty one.
-
-    Raises:
-      DamagedFileError: if the file of the record is damaged.
-    """
-    values = Backup(directory).record()
-    try:
-        return _record_of(values) if values else TrainingRecord()
-    except (KeyError, TypeError) as error:
-        message = f"'progress.json' in {str(directory)!r} holds no record of a training: {error}."
-        raise DamagedFileError(message) from error
 
 
 def fit_flow(
@@ -190,64 +124,6 @@ def fit_flow(
     return reporter.record
 
 
-def training_rows(
-    data: FlowData, batch_size: int, *, seed: int, random_flip: bool = False
-) -> TrainingRows:
-    """Returns the training data as batches.
-
-    Args:
-      data: what is trained on.
-      batch_size: rows of a batch.
-      seed: seed of the batches.
-      random_flip: whether images are mirrored at random.
-    """
-    return TrainingRows(
-        data.train,
-        batch_size,
-        condition=data.train_condition,
-        seed=seed,
-        pixel_format=data.pixel_format,
-        random_flip=random_flip,
-        columns=data.columns,
-    )
-
-
-def initial_rows(data: FlowData) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the rows, and their conditions, that data-dependent weights are initialised from."""
-    return first_rows(data, "train", _INITIAL_ROWS)
-
-
-def statistics_of(data: FlowData) -> dict[str, Any]:
-    """Returns the statistics of all training rows, as `Flow.adapt` takes them beside a sample."""
-    return dict(statistics=data.statistics, condition_statistics=data.condition_statistics)
-
-
-def first_rows(data: FlowData, part: str, number: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the first rows of a part in a random order, and their conditions if there are any.
-
-    The order is always the same. Without it, the first rows of sorted data would be of few classes,
-    and those of a time series of one time.
-
-    Of images there are fewer, because each has many more dimensions and takes longer.
-    """
-    rows, condition = getattr(data, part), data.condition(part)
-    if data.pixel_format:
-        number = min(number, max(2, _VALUES_OF_IMAGES // math.prod(data.event_shape)))
-    if number < len(rows):
-        places = np.sort(np.random.default_rng(0).choice(len(rows), number, replace=False))
-        rows, condition = rows[places], None if condition is None else condition[places]
-    if data.pixel_format:
-        rows = DequantizedImages(rows, data.pixel_format)[:]
-    elif data.columns is not None:
-        rows = DequantizedRows(rows, data.columns)[:]
-    return rows, condition
-
-
-def execution_steps(report_steps: int) -> int:
-    """Returns how many steps one call of the compiled function should take."""
-    return max(n for n in range(1, _LARGEST_EXECUTION + 1) if report_steps % n == 0)
-
-
 class _Meter(keras.callbacks.Callback):
     """Measures time and memory of an epoch's training steps, and of what prepares them.
 
@@ -336,7 +212,7 @@ class _Reporter(keras.callbacks.Callback):
         )
         if self._guard is not None and record.finished:
             record = self._guard.finish(self._directory, record)
-        self.record = _record_of(self._backup.save(self.model, dataclasses.asdict(record)))
+        self.record = record_of(self._backup.save(self.model, dataclasses.asdict(record)))
         print(self._line(row), flush=True)
 
     def _validation_log_prob(self):
@@ -359,10 +235,6 @@ class _Reporter(keras.callbacks.Callback):
             f"{self._label}: step {row['step']:,} of {self._steps:,}, "
             f"{', '.join(figures)}; {left:.0f} s left"
         )
-
-
-def _record_of(values: Mapping[str, Any]) -> TrainingRecord:
-    return TrainingRecord(**{**values, "history": tuple(values["history"])})
 
 
 def _as_tuple(batch: Any) -> tuple[tf.Tensor, ...]:

@@ -6,16 +6,14 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfp_distill.distillation import FlowDistiller
 from tfp_distill.files import DamagedFileError, copy_file, written_whole
-
-if TYPE_CHECKING:
-    from tfp_distill.runs.fitting import TrainingRecord
+from tfp_distill.runs.fitting.training_record import TrainingRecord
 
 __all__ = ["Guard", "standard_errors_behind", "write_rows"]
 

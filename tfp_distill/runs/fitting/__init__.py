@@ -1,0 +1,1 @@
+"""Training a flow in a run directory: resumable, measured, guarded."""

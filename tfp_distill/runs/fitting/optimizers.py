@@ -1,0 +1,61 @@
+"""The optimisers of a recipe, and how often they are called."""
+
+from __future__ import annotations
+
+import keras
+
+from tfp_distill.runs.partitions import epochs_of_parts
+from tfp_distill.runs.recipe import Recipe
+from tfp_distill.training import HeldCosineDecay
+
+__all__ = ["execution_steps", "make_optimizer", "optimizers_of_parts"]
+
+_LARGEST_EXECUTION = 50
+
+
+def execution_steps(report_steps: int) -> int:
+    """Returns how many steps one call of the compiled function should take."""
+    return max(n for n in range(1, _LARGEST_EXECUTION + 1) if report_steps % n == 0)
+
+
+def make_optimizer(
+    recipe: Recipe, learning_rate: float, steps: int, *, held_steps: int = 0
+) -> keras.optimizers.Optimizer:
+    """Returns AdamW, clipped and averaged as the recipe says, with a rate that decays by a cosine.
+
+    Args:
+      recipe: the recipe.
+      learning_rate: the rate after the warm-up.
+      steps: number of steps of the training.
+      held_steps: how many of them go by before the rate decays.
+    """
+    warmup = min(recipe.warmup_steps, steps // 10)
+    held = max(0, held_steps - warmup)
+    schedule = HeldCosineDecay(
+        learning_rate,
+        decay_steps=steps - warmup - held,
+        warmup_steps=warmup,
+        held_steps=held,
+        alpha=1e-3,
+    )
+    return keras.optimizers.AdamW(
+        schedule,
+        weight_decay=recipe.weight_decay,
+        global_clipnorm=recipe.clip_norm,
+        use_ema=recipe.ema_momentum > 0,
+        ema_momentum=recipe.ema_momentum,
+    )
+
+
+def optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:
+    """Returns optimisers whose rates are held in parts and decay end to end, if that follows."""
+    rate = recipe.part_learning_rate or recipe.student_learning_rate
+    in_parts, end_to_end = epochs_of_parts(recipe, num_parts)
+    made = []
+    for epochs in in_parts:
+        held, decaying = (epochs, end_to_end) if end_to_end else (0, epochs)
+        if recipe.fresh_optimizers:  # They begin twice.
+            held, decaying = 0, max(epochs, end_to_end)
+        steps = (held + decaying) * recipe.report_steps
+        made.append(make_optimizer(recipe, rate, steps, held_steps=held * recipe.report_steps))
+    return made
