@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import collections
+import graphlib
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -106,6 +109,28 @@ def test_below_runs_nothing_knows_flags():
         if "absl/flags" in source_tree.imported_names(source_tree.parse(path), "")
     }
     assert not readers
+
+
+def test_no_module_imports_itself_through_others():
+    imports = {}
+    for path in _INSTALLED_FILES:
+        # Python has begun to import the packages around a module before it.
+        around = {f"{folder}/__init__.py" for folder in pathlib.Path(path).parents}
+        imports[path] = source_tree.imported_files(path) - around - {path}
+    graphlib.TopologicalSorter(imports).prepare()
+
+
+@pytest.mark.parametrize("path", _INSTALLED_FILES)
+def test_modules_are_short(path):
+    lines = len((source_tree.ROOT / path).read_text().splitlines())
+    assert lines <= 350, f"{path} has {lines} lines: cut it at its ideas"
+
+
+def test_folders_are_small():
+    modules = collections.Counter(
+        os.path.dirname(path) for path in _INSTALLED_FILES if not path.endswith("__init__.py")
+    )
+    assert {folder: n for folder, n in modules.items() if n > 12} == {}
 
 
 def test_importing_defines_no_flag_and_loads_nothing_that_is_not_needed():

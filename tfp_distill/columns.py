@@ -135,6 +135,18 @@ class Columns:
         x = np.where(self.is_integer, np.floor(x) + 0.5, x)
         return np.count_nonzero((x <= low) | (x >= high), axis=0)
 
+    def check_noise(self, x: Any) -> None:
+        """Raises `ValueError` if no integer of rows `x` `[n, D]` has noise.
+
+        The likelihood that a training makes of such rows has no bound.
+        """
+        integers = np.asarray(x)[:, self.is_integer]
+        if integers.size and np.all(integers == np.floor(integers)):
+            raise ValueError(
+                "`x` must have noise on its integers to be trained on, as `training_batches(..., "
+                "columns=flow.config.columns)` draws, got whole numbers."
+            )
+
     def describe(self, index: int) -> str:
         """Returns what a column is taken for, in a word or two."""
         kind, bound = self.kinds[index], self.bounds[index]

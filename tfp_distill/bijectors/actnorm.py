@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.bijectors.keras_bijector import KerasBijector
-from tfp_distill.bijectors.weights import weights_layer
+from tfp_distill.bijectors.keras_bijector import KerasBijector, weights_layer
 
 __all__ = ["ActNorm"]
 

@@ -6,8 +6,7 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from tfp_distill.bijectors.keras_bijector import KerasBijector
-from tfp_distill.bijectors.weights import weights_layer
+from tfp_distill.bijectors.keras_bijector import KerasBijector, weights_layer
 
 __all__ = ["InvertibleLinear"]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-__all__ = ["KerasBijector", "forward_and_fldj", "inverse_and_ildj", "uninverted"]
+__all__ = ["KerasBijector", "forward_and_fldj", "inverse_and_ildj", "uninverted", "weights_layer"]
 
 tfb = tfp.bijectors
 
@@ -147,6 +149,36 @@ class KerasBijector(tfp.bijectors.Bijector):
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
         return {}
+
+
+def weights_layer(
+    name: str, trainable: dict[str, Any], fixed: dict[str, Any] | None = None
+) -> keras.layers.Layer:
+    """Returns a built Keras layer whose only purpose is to hold weights.
+
+    The weights become attributes of the layer, so that Keras tracks, saves and counts them.
+
+    Args:
+      name: name of the layer.
+      trainable: initial values of the trainable weights, by name.
+      fixed: initial values of the weights that are saved but never trained, by name. Integer
+        values keep their type, all others take the layer's.
+    """
+    layer = keras.layers.Layer(name=name)
+    for values, is_trainable in ((trainable, True), (fixed or {}, False)):
+        for key, value in values.items():
+            value = np.asarray(value)
+            weight = layer.add_weight(
+                shape=value.shape,
+                dtype="int32" if np.issubdtype(value.dtype, np.integer) else None,
+                initializer="zeros",
+                trainable=is_trainable,
+                name=key,
+            )
+            weight.assign(value)
+            setattr(layer, key, weight)
+    layer.built = True
+    return layer
 
 
 def inverse_and_ildj(

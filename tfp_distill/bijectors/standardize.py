@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.bijectors.keras_bijector import KerasBijector
-from tfp_distill.bijectors.weights import weights_layer
+from tfp_distill.bijectors.keras_bijector import KerasBijector, weights_layer
 
 __all__ = ["Standardize"]
 

@@ -6,21 +6,23 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_distill.distillation.checks import (
+    check_losses,
+    check_pair,
+    check_weights,
+    check_without_data,
+)
 from tfp_distill.distillation.losses import DistillationLoss
 from tfp_distill.distillation.shared_pass import DrawnPairs, SharedPass
 from tfp_distill.distillation.teacher import Teacher, as_teacher
+from tfp_distill.distillation.weighted_sum import LEFT_OUT, NLL, weighted_sum
 from tfp_distill.flows import Flow
 from tfp_distill.training import Part, Partition, PartwiseModel, StepRandom, losses_by_name
 
 __all__ = ["FlowDistiller"]
-
-_NLL = "nll"
-_LEFT_OUT = "left_out_samples"
-_RESERVED_NAMES = ("loss", _NLL, "bits_per_dim", "grad_norm", "skipped_steps", _LEFT_OUT)
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -87,27 +89,20 @@ class FlowDistiller(PartwiseModel):
         seed: int = 0,
         name: str | None = None,
     ) -> None:
-        if not isinstance(student, Flow):
-            raise ValueError(f"`student` must be a Flow, got {type(student).__name__}.")
         as_given, teacher = teacher, as_teacher(teacher)
-        _check_pair(student, as_given, teacher)
+        check_pair(student, as_given, teacher)
         losses = _as_tuple(distillation_losses)
-        _check_losses(losses, student, teacher)
         if distillation_loss_weights is None:
             distillation_loss_weights = [1.0] * len(losses)
         weights = _as_tuple(distillation_loss_weights)
-        if len(weights) != len(losses):
-            raise ValueError(
-                "`distillation_loss_weights` must have one weight for each of the "
-                f"{len(losses)} `distillation_losses`, got {len(weights)}."
-            )
-        names = (*student.loss_names, *(loss.name for loss in losses), _LEFT_OUT)
+        check_losses(losses, weights, student, teacher)
+        names = (*student.loss_names, *(loss.name for loss in losses), LEFT_OUT)
         super().__init__(loss_names=names, seed=seed, name=name)
         self.student = student
         self.teacher = as_given
         self._teacher = teacher
         self._losses = {loss.name: loss for loss in losses}
-        self._names = (_NLL, *self._losses)
+        self._names = (NLL, *self._losses)
         self._weights_of_losses = self.add_weight(
             shape=(len(self._names),),
             initializer="zeros",
@@ -142,15 +137,7 @@ class FlowDistiller(PartwiseModel):
         Raises:
           ValueError: if a name is unknown or a weight is negative or not finite.
         """
-        for name, weight in weights.items():
-            if name not in self._names:
-                raise ValueError(
-                    f"`weights` must name some of {', '.join(self._names)}, got {name!r}."
-                )
-            if not (np.isfinite(weight) and weight >= 0):
-                raise ValueError(
-                    f"`weights` must be finite and not negative, got {weight} for {name!r}."
-                )
+        check_weights(weights, self._names)
         merged = {**self.loss_weights, **weights}
         self._weights_of_losses.assign([merged[name] for name in self._names])
         self._select_active()
@@ -193,8 +180,7 @@ class FlowDistiller(PartwiseModel):
     @property
     def checks_first_rows(self) -> bool:
         """As the student does, where a loss looks at data."""
-        needs_data = any(n == _NLL or self._losses[n].needs_data for n in self._active)
-        return needs_data and self.student.checks_first_rows
+        return bool(self._losses_of_data) and self.student.checks_first_rows
 
     def check_first_rows(self, x: Any, condition: Any = None) -> None:
         """As the student does, where a loss looks at data."""
@@ -224,18 +210,11 @@ class FlowDistiller(PartwiseModel):
         """
         if x is not None:
             return super().fit(x, y, batch_size=batch_size, **kwargs)
-        if needs_data := [n for n in self._active if n == _NLL or self._losses[n].needs_data]:
-            raise ValueError(f"`x` must be given for the losses {', '.join(needs_data)}, got None.")
-        if self.student.config.condition_dims:
-            raise ValueError("`x` must be given, with conditions, to a conditional flow, got None.")
-        if batch_size is None or kwargs.get("steps_per_epoch") is None:
-            raise ValueError(
-                "`batch_size` and `steps_per_epoch` must be given where `x` is not, got "
-                f"{batch_size} and {kwargs.get('steps_per_epoch')}."
-            )
+        steps = kwargs.get("steps_per_epoch")
+        size = check_without_data(self.student, self._losses_of_data, batch_size, steps)
         if not self.adapted:
-            self.adapt(self._sample_teacher(max(batch_size, 4096)))
-        placeholder = tf.zeros([batch_size, *self.student.event_shape], self.compute_dtype)
+            self.adapt(self._sample_teacher(max(size, 4096)))
+        placeholder = tf.zeros([size, *self.student.event_shape], self.compute_dtype)
         return super().fit(tf.data.Dataset.from_tensors(placeholder).repeat(), **kwargs)
 
     def objective(
@@ -316,7 +295,7 @@ class FlowDistiller(PartwiseModel):
             "teacher": serialize(self.teacher),
             "distillation_losses": [serialize(loss) for loss in self.distillation_losses],
             "distillation_loss_weights": [weights[loss.name] for loss in self.distillation_losses],
-            "student_loss_weight": weights[_NLL],
+            "student_loss_weight": weights[NLL],
             "seed": self._seed,
             "name": self.name,
         }
@@ -338,26 +317,10 @@ class FlowDistiller(PartwiseModel):
         )
 
     def _weighted(self, shared: SharedPass, part: Part | None = None) -> dict[str, tf.Tensor]:
-        """Returns the losses of the whole student, or of one part of it."""
-        active = [self._losses[name] for name in self._active if name != _NLL]
-        if part is None:
-            losses = {loss.name: loss(shared) for loss in active}
-        else:
-            losses = {loss.name: loss.in_part(shared, part) for loss in active}
-        if _NLL in self._active:
-            trace = shared.student_trace
-            if part is None:
-                log_prob = trace.log_prob()
-            else:
-                log_prob = trace.log_prob_of_part(part.first_step, part.last_step)
-            losses = {**self.student.likelihood_metrics(log_prob), **losses}
-        weights = tf.unstack(self._weights_of_losses.value, len(self._names))
-        weight_of = dict(zip(self._names, weights, strict=True))
-        loss = tf.add_n([weight_of[name] * losses[name] for name in self._active])
-        left_out = [rows for own in active if (rows := own.left_out(shared)) is not None]
-        if left_out:
-            losses[_LEFT_OUT] = tf.add_n(left_out) / len(left_out)
-        return {"loss": loss, **losses}
+        values = tf.unstack(self._weights_of_losses.value, len(self._names))
+        weights = dict(zip(self._names, values, strict=True))
+        active = {name: weights[name] for name in self._active}
+        return weighted_sum(shared, active, self._losses, part)
 
     def _select_active(self) -> None:
         """Notes which losses count; a running `fit` goes on with the step that computes them."""
@@ -365,6 +328,10 @@ class FlowDistiller(PartwiseModel):
         self._refresh_active()
         if self.train_function is not None and self._active != was_active:
             self.make_train_function()
+
+    @property
+    def _losses_of_data(self) -> list[str]:
+        return [n for n in self._active if n == NLL or self._losses[n].needs_data]
 
     def _refresh_active(self) -> None:
         weights = self.loss_weights
@@ -376,56 +343,8 @@ class FlowDistiller(PartwiseModel):
     def _sample_teacher(self, n: int) -> tf.Tensor:
         placeholder = tf.zeros([n, *self.student.event_shape], self.compute_dtype)
         random = StepRandom(self.seed, 0, stream="initialization")
-        shared = self.shared_pass(placeholder, None, random)
-        x = tf.boolean_mask(shared.teacher_sample(1.0).x, shared.kept(1.0))
-        if len(x) < 2:
-            raise ValueError(
-                "`teacher` must make samples that it maps back to their latents, got "
-                f"{n - len(x):,} of {n:,} that it does not."
-            )
-        return x
+        return self.shared_pass(placeholder, None, random).kept_teacher_samples()
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, Sequence) else (value,)
-
-
-def _check_pair(student: Flow, as_given: Any, teacher: Teacher) -> None:
-    if as_given is student:
-        raise ValueError("`teacher` must be another model than `student`, got the same object.")
-    if tuple(teacher.event_shape) != tuple(student.event_shape):
-        raise ValueError(
-            "`teacher` and `student` must have the same event shape, got "
-            f"{tuple(teacher.event_shape)} and {tuple(student.event_shape)}."
-        )
-    dims = [m.config.condition_dims if isinstance(m, Flow) else 0 for m in (as_given, student)]
-    if dims[0] != dims[1]:
-        raise ValueError(
-            "`teacher` and `student` must take conditions of the same size, got "
-            f"{dims[0]} and {dims[1]}."
-        )
-    columns = [m.config.columns if isinstance(m, Flow) else None for m in (as_given, student)]
-    if columns[0] != columns[1]:
-        raise ValueError(
-            "`teacher` and `student` must take columns for the same kinds, with the same bounds, "
-            f"got {columns[0]} and {columns[1]}."
-        )
-
-
-def _check_losses(losses: tuple[Any, ...], student: Flow, teacher: Teacher) -> None:
-    if not losses:
-        raise ValueError("`distillation_losses` must hold at least one loss, got none.")
-    names = []
-    for loss in losses:
-        if not isinstance(loss, DistillationLoss):
-            raise ValueError(
-                "`distillation_losses` must be DistillationLoss objects, got "
-                f"{type(loss).__name__}."
-            )
-        if loss.name in _RESERVED_NAMES or loss.name in names:
-            raise ValueError(
-                "`distillation_losses` must have different names, none of "
-                f"{', '.join(_RESERVED_NAMES)}; got {loss.name!r} again."
-            )
-        names.append(loss.name)
-        loss.check(student_steps=student.num_steps, teacher_steps=teacher.num_steps)

@@ -187,6 +187,21 @@ class SharedPass:
         kept = (error <= _ROUND_TRIP**2) & tf.math.is_finite(sample.fldj)
         return kept & tf.math.is_finite(trace.log_prob()) & self._is_in_region(sample.x)
 
+    def kept_teacher_samples(self) -> tf.Tensor:
+        """The teacher's samples that count, of latents of temperature 1, `[m, ...]`.
+
+        Raises:
+          ValueError: if there are fewer than two.
+        """
+        rows = len(self.x)
+        x = tf.boolean_mask(self.teacher_sample(1.0).x, self.kept(1.0))
+        if len(x) < 2:
+            raise ValueError(
+                "`teacher` must make samples that it maps back to their latents, got "
+                f"{rows - len(x):,} of {rows:,} that it does not."
+            )
+        return x
+
     def average_over_kept(self, temperature: float, losses: tf.Tensor) -> tf.Tensor:
         """Returns losses `[batch]` of the teacher's samples, whose mean is that of those kept.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
@@ -18,7 +17,6 @@ from tfp_distill.bijectors import (
     standard_normal_log_prob,
 )
 from tfp_distill.compiling import CompiledPasses, xla_pays
-from tfp_distill.files import check_archive, one_line
 from tfp_distill.flows.adapting import ColumnStatistics, adapt_bijector
 from tfp_distill.flows.batches import Batch, check_sampling, flat_batch, per_sample
 from tfp_distill.flows.config import FlowConfig, check_integer
@@ -27,7 +25,7 @@ from tfp_distill.flows.flow_in_parts import FlowInParts
 from tfp_distill.flows.presets import preset_config
 from tfp_distill.training import StepRandom, losses_by_name, sample_latents
 
-__all__ = ["Flow", "load_flow"]
+__all__ = ["Flow"]
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
@@ -173,16 +171,8 @@ class Flow(FlowInParts):
 
     def check_first_rows(self, x: Any, condition: Any = None) -> None:
         """Raises `ValueError` if integers have no noise: their likelihood would have no bound."""
-        columns = self.config.columns
-        if columns is None or not columns.num_integers:
-            return
-        integers = np.asarray(x)[:, columns.is_integer]
-        bare = len(integers) and np.all(integers == np.floor(integers))
-        if bare:
-            raise ValueError(
-                "`x` must have noise on its integers to be trained on, as `training_batches(..., "
-                "columns=flow.config.columns)` draws, got whole numbers."
-            )
+        if self.config.columns is not None:
+            self.config.columns.check_noise(x)
 
     def trace(
         self,
@@ -358,26 +348,3 @@ class Flow(FlowInParts):
         return dict(
             condition_dims=self.config.condition_dims, dtype=self.compute_dtype, owner=self.name
         )
-
-
-def load_flow(path: str | os.PathLike[str]) -> Flow:
-    """Loads a flow that `flow.save("NAME.keras")` wrote, with its optimiser if it was compiled.
-
-    Args:
-      path: the `.keras` file.
-
-    Raises:
-      ValueError: if the file does not exist, is damaged, or holds something else than a flow.
-    """
-    if not os.path.isfile(path):
-        raise ValueError(f"`path` must be an existing .keras file, got {str(path)!r}.")
-    check_archive(path)
-    try:
-        model = keras.models.load_model(path)
-    except Exception as error:  # Of archives of something else Keras raises many kinds.
-        raise ValueError(
-            f"`path` must hold a flow that `save` wrote, got {str(path)!r}: {one_line(error)}."
-        ) from error
-    if not isinstance(model, Flow):
-        raise ValueError(f"`path` must hold a Flow, got a {type(model).__name__} in {str(path)!r}.")
-    return model

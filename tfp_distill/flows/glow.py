@@ -18,8 +18,8 @@ from tfp_distill.bijectors import (
     Standardize,
     TracedChain,
 )
+from tfp_distill.bijectors.transforms import make_transform
 from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
-from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import ConvConditioner, ZeroConv
 from tfp_distill.pixels import PixelFormat
 

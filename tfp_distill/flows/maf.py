@@ -14,9 +14,9 @@ from tfp_distill.bijectors import (
     ScalarTransform,
     TracedChain,
 )
+from tfp_distill.bijectors.transforms import make_transform
 from tfp_distill.columns import Columns
 from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
-from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import MADE
 
 __all__ = ["MAFConfig"]

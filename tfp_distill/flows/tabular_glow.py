@@ -13,9 +13,9 @@ from tfp_distill.bijectors import (
     ScalarTransform,
     TracedChain,
 )
+from tfp_distill.bijectors.transforms import make_transform
 from tfp_distill.columns import Columns
 from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
-from tfp_distill.flows.transforms import make_transform
 from tfp_distill.networks import dense_conditioner
 
 __all__ = ["TabularGlowConfig"]

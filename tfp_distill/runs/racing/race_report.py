@@ -81,7 +81,7 @@ def race_summary(results: Sequence[Result], outcome: Outcome, run: RunDirectory)
         if outcome.is_within
         else f"chosen: {chosen.name}, the best; none is {within}",
         f"  {chosen.parameters:,} parameters, {smaller:.1f} times fewer than the teacher; samples "
-        f"in 1/{faster:.1f} of its time; ahead of it by {_difference(chosen, teacher)} test {unit}",
+        f"in 1/{faster:.1f} of its time; {_difference(chosen, teacher)} test {unit} beside it",
     ]
     plain = by_name[outcome.chosen.plain.name]
     for entry in outcome.finished:

@@ -1,15 +1,13 @@
-"""The scalar transforms that a configuration can name."""
+"""The scalar transforms by the names that configurations give them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tfp_distill.bijectors import (
-    AdditiveTransform,
-    AffineTransform,
-    ScalarTransform,
-    SplineTransform,
-)
+from tfp_distill.bijectors.transforms.additive import AdditiveTransform
+from tfp_distill.bijectors.transforms.affine import AffineTransform
+from tfp_distill.bijectors.transforms.scalar_transform import ScalarTransform
+from tfp_distill.bijectors.transforms.spline import SplineTransform
 
 __all__ = ["make_transform"]
 
