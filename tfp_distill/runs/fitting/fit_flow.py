@@ -57,7 +57,9 @@ def fit_flow(
     Every `report_steps` steps the (averaged) weights are validated, a line is printed, the flow is
     saved if it is the best so far, and the whole state is written; a flow that can hardly be
     inverted any more is warned of, see `Health`. A later call with the same
-    arguments goes on from there and ends with the weights of an uninterrupted run.
+    arguments goes on from there and ends with the weights of an uninterrupted run: to the last bit
+    where XLA compiles the steps. Where it does not, the order in which TensorFlow adds up gradients
+    depends on its threads, and no two runs need be the same to the last bit.
 
     Args:
       model: what is trained: the flow itself or a distiller of it.
