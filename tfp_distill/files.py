@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -106,12 +107,13 @@ def check_archive(path: str | os.PathLike[str]) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
-    except OSError:
-        raise
     except Exception as error:  # Of a damaged directory, of many kinds.
+        # Places before the start of the file are no fault of the disk.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise DamagedFileError(f"{str(path)!r} is damaged: {one_line(error)}.") from error
     if wrong is not None:
-        raise DamagedFileError(f"{str(path)!r} is damaged: {wrong} does not have its checksum.")
+        raise DamagedFileError(f"{str(path)!r} is damaged: {wrong!r} does not have its checksum.")
 
 
 def reserve(path: str | os.PathLike[str], num_bytes: int) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from damage import FILES_A_KIND, damage
 from published_images import draw, idx_bytes
 
 from tfp_distill.data import load
 
-FILES_A_KIND = 200  # With 2,000 of each it takes some minutes.
-_DECODED = {"folder": 5, "csv.gz": 2}  # What takes longer: a part of the files.
+_SLOW = {"folder": 5}  # What takes longer: a part of the files.
 
 MIB = 2**20
 
@@ -63,34 +63,6 @@ KINDS = {
     "idx.gz": (lambda: gzip.compress(idx_bytes(draw(20, 4, 4)), mtime=0), _same),
     "folder": (lambda: tf.io.encode_png(draw(1, 6, 6, 3)[0]).numpy(), _same),
 }
-_WORDS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b",", b'"', b"\n", b"1e999", b"\r")
-
-
-def _damage(content, random):
-    """Changes, removes, repeats or adds some bytes, more often near the ends."""
-    content = bytearray(content)
-    for _ in range(random.integers(1, 4)):
-        size = len(content)
-        place = int(random.integers(size + 1) if random.random() < 0.5 else random.integers(90))
-        place = min(place, size)
-        if random.random() < 0.25:
-            place = size - place
-        length = int(random.integers(1, 20))
-        match random.integers(6):
-            case 0:
-                content[place : place + length] = random.bytes(min(length, size - place))
-            case 1:
-                del content[place : place + length]
-            case 2:
-                del content[place:]
-            case 3:
-                content[place:place] = content[place : place + length] * 3
-            case 4:
-                word = _WORDS[random.integers(len(_WORDS))]
-                content[place : place + len(word)] = word
-            case 5 if place < size:
-                content[place] ^= 1 << int(random.integers(8))
-    return bytes(content)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,8 +78,8 @@ def test_damaged_files_give_data_or_an_error_of_one_line(tmp_path, kind):
     damaged.write_bytes(finish(whole))
     load(path)  # Undamaged, it is read.
     num_read = 0
-    for i in range(FILES_A_KIND // _DECODED.get(kind, 1)):
-        damaged.write_bytes(finish(_damage(whole, np.random.default_rng([i, len(kind)]))))
+    for i in range(FILES_A_KIND // _SLOW.get(kind, 1)):
+        damaged.write_bytes(finish(damage(whole, np.random.default_rng([i, len(kind)]))))
         try:
             data = load(path)
         except ValueError as error:

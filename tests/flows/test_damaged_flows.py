@@ -4,6 +4,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from damage import FILES_A_KIND, damage
 
 from tfp_distill import Flow, TabularGlowConfig, load_flow
 
@@ -35,6 +36,18 @@ def test_no_flipped_bit_loads_other_weights(saved, tmp_path):
         for weight, expected in zip(loaded.get_weights(), flow.get_weights(), strict=True):
             np.testing.assert_array_equal(weight, expected)
     assert refused > 190
+
+
+def test_damage_of_any_kind_is_one_line(saved, tmp_path):
+    whole, path = saved[0].read_bytes(), tmp_path / "damaged.keras"
+    for i in range(FILES_A_KIND):
+        path.write_bytes(damage(whole, np.random.default_rng(i)))
+        try:
+            loaded = load_flow(path)
+        except ValueError as error:
+            assert str(path) in str(error) and len(str(error).splitlines()) == 1, i
+        else:
+            assert loaded.config == saved[1].config, i
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])

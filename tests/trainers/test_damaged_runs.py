@@ -5,11 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 from absl import app
+from damage import FILES_A_KIND, damage
 from jobs import TINY, run
 
+from tfp_distill import Backup, load_flow
 from tfp_distill.files import DamagedFileError, write_json
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting.training_record import read_record
+from tfp_distill.runs.recipe import Recipe
 from trainers import train
 
 
@@ -79,3 +82,23 @@ def test_damaged_fingerprints_are_one_line(begun):
         (directory / "data.json").write_text(text)
         with pytest.raises(DamagedFileError, match="data.json' "):
             DataRecord.read(directory)
+
+
+def test_damage_of_any_kind_is_one_line(begun):
+    directory, record = begun
+    flow = load_flow(directory / "flow.keras")
+    readers = {
+        directory.parent / "recipe.json": Recipe.read,
+        directory / "progress.json": lambda _: read_record(directory),
+        directory / "data.json": lambda _: DataRecord.read(directory),
+        directory / record.checkpoint: lambda _: Backup(directory).restore(flow),
+    }
+    for path, read in readers.items():
+        whole, undamaged = path.read_bytes(), read(path)
+        for i in range(FILES_A_KIND):
+            path.write_bytes(damage(whole, np.random.default_rng(i)))
+            try:
+                assert read(path) == undamaged, (path, i)
+            except DamagedFileError as error:
+                assert path.name in str(error) and len(str(error).splitlines()) == 1, (path, i)
+        path.write_bytes(whole)
