@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pathlib
+import shutil
 
 from absl import flags
 
@@ -28,6 +30,11 @@ def parse(define, *arguments):
     define(flag_values)
     flag_values(["script", *map(str, arguments)])
     return flag_values
+
+
+def copy_of(run_dir, directory):
+    """Returns a copy of a run directory, for a test that changes it: others may still come."""
+    return pathlib.Path(shutil.copytree(run_dir, directory / "copy"))
 
 
 def run(script, run_dir, *arguments):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import app
-from jobs import run
+from jobs import copy_of, run
 
 from tfp_distill import load_flow
 from tfp_distill.evaluation import bits_per_dim, mosaic
@@ -96,7 +96,7 @@ def test_the_exported_model_takes_and_returns_bytes(job):
 
 
 def test_another_evaluation_may_have_other_settings(job, extractor, tmp_path, monkeypatch):
-    run_dir, _ = job
+    run_dir = copy_of(job[0], tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     output = run(evaluate, run_dir, "--feature_extractor=", "--evaluation_draws=3")
     results, _ = read_results_json(run_dir / "results.json")

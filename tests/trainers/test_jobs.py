@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from absl import app
-from jobs import TINY, run
+from jobs import TINY, copy_of, run
 
 from tfp_distill import Flow, TabularGlowConfig, load_flow
 from tfp_distill.evaluation.results import read_results_json
@@ -96,8 +96,8 @@ def test_the_exported_model_is_the_best_student(job):
     np.testing.assert_allclose(exported, flow.log_prob(x), rtol=1e-5)
 
 
-def test_a_rerun_does_only_what_is_missing(job, uncompiled):
-    run_dir, _ = job
+def test_a_rerun_does_only_what_is_missing(job, tmp_path, uncompiled):
+    run_dir = copy_of(job[0], tmp_path)
     before = _times(run_dir)
     report = (run_dir / "report.html").stat().st_mtime_ns
     output = run(compress, run_dir, "--students=student,lkd,skd")  # Another student; no recipe.
@@ -113,7 +113,7 @@ def test_a_rerun_does_only_what_is_missing(job, uncompiled):
 
 
 def test_samples_and_exports_of_any_model(job, tmp_path):
-    run_dir, _ = job
+    run_dir = copy_of(job[0], tmp_path)
     for suffix, read in (("npy", np.load), ("parquet", pd.read_parquet), ("csv", pd.read_csv)):
         path = tmp_path / "made" / f"samples.{suffix}"
         arguments = (f"--output={path}", "--num_samples=7", "--model=teacher", "--sample_seed=3")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from absl import app
-from jobs import parse, run
+from jobs import copy_of, parse, run
 
 from tfp_distill import load_flow
 from tfp_distill.evaluation.results import read_results_json
@@ -48,8 +48,8 @@ def test_parts_are_reported_beside_end_to_end(job):
     assert (run_dir / "saved_model").is_dir()
 
 
-def test_a_rerun_does_only_what_is_missing(job):
-    run_dir, _ = job
+def test_a_rerun_does_only_what_is_missing(job, tmp_path):
+    run_dir = copy_of(job[0], tmp_path)
     output = run(train_parts, run_dir, "--partitions=across_blocks_2,at_steps_1")
     assert "student_across_blocks_2: already trained" in output
     assert "student_at_steps_1: step 6 of 6" in output
