@@ -26,6 +26,31 @@ def test_what_was_there_stays_until_the_new_file_is_complete(tmp_path):
     assert path.read_text() == "after"
 
 
+def test_what_was_there_stays_until_the_new_directory_is_complete(tmp_path):
+    path, beside = tmp_path / "model", tmp_path / ".unfinished.model"
+
+    def write(text):
+        with files.directory_written_whole(path) as unfinished:
+            unfinished.mkdir()
+            (unfinished / text).touch()
+            if text == "half":
+                raise KeyError
+
+    write("before")
+    with pytest.raises(KeyError):
+        write("half")
+    assert [file.name for file in tmp_path.rglob("*")] == ["model", "before"]
+    # What a process leaves that is killed in the midst of it, and between two names.
+    (beside / "new").mkdir(parents=True)
+    path.rename(beside / "old")
+    with pytest.raises(KeyError):
+        write("half")
+    assert [file.name for file in tmp_path.rglob("*")] == ["model", "before"]
+    (beside / "new").mkdir(parents=True)
+    write("after")
+    assert [file.name for file in tmp_path.rglob("*")] == ["model", "after"]
+
+
 def test_json_comes_back_and_is_readable(tmp_path):
     values = {"a": [1, 2.5, {"b": None}], "nan": math.inf, "c": "é"}
     files.write_json(tmp_path / "deep" / "a.json", values)

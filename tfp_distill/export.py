@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfp_distill.files import directory_written_whole
 from tfp_distill.flows import Flow, interpolate
 from tfp_distill.pixels import PixelFormat
 
@@ -82,20 +82,10 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
         )
     path = pathlib.Path(path)
     check_replaceable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as directory:
-        new, old = pathlib.Path(directory, "new"), pathlib.Path(directory, "old")
+    with directory_written_whole(path) as unfinished:
         module = tf.Module(name="flow")
         module.weights = list(flow.bijector.variables)  # a SavedModel keeps what it can reach
-        tf.saved_model.save(module, str(new), signatures=_signatures(flow, pixels))
-        if path.exists():
-            path.rename(old)
-        try:
-            new.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        tf.saved_model.save(module, str(unfinished), signatures=_signatures(flow, pixels))
 
 
 class _DataFormat(NamedTuple):

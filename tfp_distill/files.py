@@ -19,6 +19,7 @@ __all__ = [
     "check_archive",
     "check_writable",
     "copy_file",
+    "directory_written_whole",
     "one_line",
     "read_json",
     "reserve",
@@ -53,6 +54,34 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         _sync(path.parent)  # Of the new name.
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def directory_written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Gives the path of a directory that takes the place of `path` when the block ends well.
+
+    As `written_whole`; the block makes the directory.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".unfinished.{path.name}")
+    new, old = beside / "new", beside / "old"
+    if old.exists() and not path.exists():  # Killed between two names.
+        old.rename(path)
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield new
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
