@@ -12,9 +12,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tfp_distill.evaluation.flow_result import Result
-from tfp_distill.evaluation.results import write_text
 from tfp_distill.evaluation.table import results_table
 from tfp_distill.evaluation.text_table import Table
+from tfp_distill.files import write_text
 
 __all__ = ["write_report"]
 

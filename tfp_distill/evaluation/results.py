@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,9 @@ from tfp_distill.evaluation.likelihood import Likelihood
 from tfp_distill.evaluation.sample_quality import SampleQuality
 from tfp_distill.evaluation.speed import Speed
 from tfp_distill.evaluation.two_sample import TwoSampleTest
+from tfp_distill.files import write_text, written_whole
 
-__all__ = ["read_results_json", "write_results_json", "write_text"]
+__all__ = ["read_results_json", "write_results_json"]
 
 
 def write_results_json(
@@ -52,7 +52,7 @@ def write_results_json(
         r.name: r.likelihood.values for r in results if r.likelihood.values is not None
     }
     if values:
-        with _written_whole(_rows_path(path)) as unfinished, unfinished.open("wb") as file:
+        with written_whole(_rows_path(path)) as unfinished, unfinished.open("wb") as file:
             np.savez_compressed(file, **values)
     else:
         _rows_path(path).unlink(missing_ok=True)  # It would be that of other results.
@@ -84,24 +84,6 @@ def read_results_json(path: str | os.PathLike[str]) -> tuple[list[Result], dict[
             f"`path` must hold results that `write_results_json` wrote, got {str(path)!r} "
             f"({type(error).__name__}: {error})."
         ) from error
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file such that at no time a part of it is there under its name."""
-    with _written_whole(pathlib.Path(path)) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives the path of a file that takes the place of `path` when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _rows_path(path: str | os.PathLike[str]) -> pathlib.Path:
