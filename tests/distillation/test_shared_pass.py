@@ -10,6 +10,7 @@ from tfp_distill import Flow
 from tfp_distill.distillation import (
     FlowDistiller,
     ForwardKLLoss,
+    GuidedLoss,
     IntermediateLatentLoss,
     LatentLoss,
     LogDensityLoss,
@@ -40,6 +41,7 @@ def counted(monkeypatch, pair):
         monkeypatch.setattr(owner, method, counting)
 
     count(Flow, "trace", lambda flow: f"{names[id(flow)]} trace")
+    count(Flow, "generative_trace", lambda flow: f"{names[id(flow)]} sample")
     count(Flow, "to_data_and_fldj", lambda flow: f"{names[id(flow)]} sample")
     count(StepRandom, "normal", lambda random: "noise")
     return calls
@@ -66,6 +68,12 @@ CASES = {
         [ReverseKLLoss()],
         0.0,
         {"student sample": 1, "teacher trace": 1, "noise": 1},
+    ),
+    "sampler": (
+        [GuidedLoss(), ReverseKLLoss()],
+        0.0,
+        # Of the data and of the student's samples; of the teacher's latents and of new ones.
+        {"teacher trace": 2, "student sample": 2, "noise": 1},
     ),
     "everything": (
         [*LATENTS, *SPACES, ForwardKLLoss()],

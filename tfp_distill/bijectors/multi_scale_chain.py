@@ -123,6 +123,29 @@ class MultiScaleChain(TracedChain):
             ildjs.append(ildj)
         return Trace(tuple(latents), tuple(ildjs))
 
+    def generative_trace(
+        self, z: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Trace]:
+        """Runs the generative direction once, as `TracedChain`; latents are as those of `trace`."""
+        _check_no_condition(condition)
+        x = tf.reshape(z, tf.concat([tf.shape(z)[:-1], self._image_shape], axis=0))
+        x = tf.ensure_shape(x, z.shape[:-1] + self._image_shape)
+        factored_out: list[tf.Tensor] = []
+        for _ in self._level_ends[:-1]:
+            x, out = tf.split(space_to_depth(x), 2, axis=-1)
+            factored_out.append(out)
+        x = space_to_depth(x)
+        latents, ildjs = [], []
+        for index in range(len(self._bijectors) - 1, -1, -1):
+            if index in (0, *self._level_ends[:-1]):
+                x = depth_to_space(x)
+                if index > 0:
+                    x = tf.concat([x, factored_out.pop()], axis=-1)
+            latents.append(self._arrange(x, factored_out))
+            x, fldj = self._bijectors[index].forward_and_fldj(x)
+            ildjs.append(-fldj)
+        return x, Trace(tuple(reversed(latents)), tuple(reversed(ildjs)))
+
     def walk(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Iterator[Visit]:
         """Visits every bijector once, as `TracedChain`; what arrives are squeezed images."""
 
@@ -226,25 +249,6 @@ class MultiScaleChain(TracedChain):
             if index in self._level_ends[:-1]:
                 x, out = tf.split(x, 2, axis=-1)
                 factored_out += (out,)
-
-    def _forward_and_fldj(self, z, condition):
-        _check_no_condition(condition)
-        x = tf.reshape(z, tf.concat([tf.shape(z)[:-1], self._image_shape], axis=0))
-        x = tf.ensure_shape(x, z.shape[:-1] + self._image_shape)
-        factored_out = []
-        for _ in self._level_ends[:-1]:
-            x, out = tf.split(space_to_depth(x), 2, axis=-1)
-            factored_out.append(out)
-        x = space_to_depth(x)
-        fldjs = []
-        for index in range(len(self._bijectors) - 1, -1, -1):
-            if index in (0, *self._level_ends[:-1]):
-                x = depth_to_space(x)
-                if index > 0:
-                    x = tf.concat([x, factored_out.pop()], axis=-1)
-            x, fldj = self._bijectors[index].forward_and_fldj(x)
-            fldjs.append(fldj)
-        return x, tf.add_n(fldjs)
 
     def _arrange(self, image: tf.Tensor, factored_out: Sequence[tf.Tensor]) -> tf.Tensor:
         """Arranges the state of the flow as a vector in the order of pixels."""

@@ -26,11 +26,13 @@ def standard_normal_log_prob(z: tf.Tensor) -> tf.Tensor:
 
 
 class Trace(NamedTuple):
-    """One pass in the normalizing direction, with everything that it met.
+    """One pass between data and latents, in either direction, with everything that it met.
 
     Attributes:
-      latents: the output of each bijector, the one next to the data first; `latents[-1]` is z.
-      ildjs: the log-determinant of each bijector, per example `[batch]`.
+      latents: what is on the latent side of each bijector, the one next to the data first;
+        `latents[-1]` is z.
+      ildjs: the log-determinant of each bijector, in the normalizing direction, per example
+        `[batch]`.
     """
 
     latents: tuple[tf.Tensor, ...]
@@ -201,6 +203,26 @@ class TracedChain(KerasBijector):
                 x = tf.stop_gradient(x)
         return Trace(tuple(latents), tuple(ildjs))
 
+    def generative_trace(
+        self, z: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Trace]:
+        """Runs the generative direction once and keeps every value on the way.
+
+        Args:
+          z: latents `[batch, ...]`.
+          condition: optional `[batch, C]`.
+
+        Returns:
+          x, and what `trace(x)` is up to rounding.
+        """
+        condition = self.map_condition(condition)
+        latents, ildjs = [], []
+        for bijector in reversed(self._bijectors):
+            latents.append(z)
+            z, fldj = forward_and_fldj(bijector, z, condition, event_ndims=self.event_ndims)
+            ildjs.append(-fldj)
+        return z, Trace(tuple(reversed(latents)), tuple(reversed(ildjs)))
+
     def walk(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Iterator[Visit]:
         """Visits every bijector once, from the data's end on, for whoever looks for a fault.
 
@@ -278,12 +300,8 @@ class TracedChain(KerasBijector):
         return trace.latents[-1], trace.ildj
 
     def _forward_and_fldj(self, z, condition):
-        condition = self.map_condition(condition)
-        fldjs = []
-        for bijector in reversed(self._bijectors):
-            z, fldj = forward_and_fldj(bijector, z, condition, event_ndims=self.event_ndims)
-            fldjs.append(fldj)
-        return z, tf.add_n(fldjs)
+        x, trace = self.generative_trace(z, condition)
+        return x, -trace.ildj
 
     def _forward_event_shape(self, shape):
         for bijector in reversed(self._bijectors):

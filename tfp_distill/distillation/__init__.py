@@ -9,18 +9,22 @@ from tfp_distill.distillation.callbacks import (
 from tfp_distill.distillation.distiller import FlowDistiller
 from tfp_distill.distillation.initialization import (
     align_with_teacher,
+    copy_linear_maps,
     copy_matching_steps,
+    have_same_linear_maps,
     matching_steps,
 )
 from tfp_distill.distillation.losses import (
     DistillationLoss,
     ForwardKLLoss,
+    GuidedLoss,
     IntermediateLatentLoss,
     LatentLoss,
     LogDensityLoss,
     ReverseKLLoss,
     SynthesizedLoss,
 )
+from tfp_distill.distillation.shared_pass import sample_teacher
 from tfp_distill.distillation.teacher_pairs import TeacherPairs
 
 __all__ = [
@@ -29,6 +33,7 @@ __all__ = [
     "DistillationMonitor",
     "FlowDistiller",
     "ForwardKLLoss",
+    "GuidedLoss",
     "IntermediateLatentLoss",
     "LatentLoss",
     "LogDensityLoss",
@@ -38,6 +43,9 @@ __all__ = [
     "SynthesizedLossGate",
     "TeacherPairs",
     "align_with_teacher",
+    "copy_linear_maps",
     "copy_matching_steps",
+    "have_same_linear_maps",
     "matching_steps",
+    "sample_teacher",
 ]

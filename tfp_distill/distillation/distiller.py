@@ -16,7 +16,7 @@ from tfp_distill.distillation.checks import (
     check_without_data,
 )
 from tfp_distill.distillation.losses import DistillationLoss
-from tfp_distill.distillation.shared_pass import DrawnPairs, SharedPass
+from tfp_distill.distillation.shared_pass import DrawnPairs, SharedPass, sample_teacher
 from tfp_distill.distillation.teacher import Teacher, as_teacher
 from tfp_distill.distillation.weighted_sum import LEFT_OUT, NLL, weighted_sum
 from tfp_distill.flows import Flow
@@ -213,7 +213,8 @@ class FlowDistiller(PartwiseModel):
         steps = kwargs.get("steps_per_epoch")
         size = check_without_data(self.student, self._losses_of_data, batch_size, steps)
         if not self.adapted:
-            self.adapt(self._sample_teacher(max(size, 4096)))
+            rows = max(size, 4096)
+            self.adapt(sample_teacher(self.student, self._teacher, rows, seed=self.seed))
         placeholder = tf.zeros([size, *self.student.event_shape], self.compute_dtype)
         return super().fit(tf.data.Dataset.from_tensors(placeholder).repeat(), **kwargs)
 
@@ -339,11 +340,6 @@ class FlowDistiller(PartwiseModel):
         if not active:
             raise ValueError("At least one loss must have a weight above 0, got 0 for all.")
         self._active = active
-
-    def _sample_teacher(self, n: int) -> tf.Tensor:
-        placeholder = tf.zeros([n, *self.student.event_shape], self.compute_dtype)
-        random = StepRandom(self.seed, 0, stream="initialization")
-        return self.shared_pass(placeholder, None, random).kept_teacher_samples()
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,19 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import InvertibleLinear, TracedChain
+from tfp_distill.bijectors import ActNorm, InvertibleLinear, KerasBijector, TracedChain
 from tfp_distill.distillation.alignment import align_steps
 from tfp_distill.distillation.teacher import Teacher, as_teacher
 from tfp_distill.flows import Flow
 from tfp_distill.networks import MADE
 
-__all__ = ["align_with_teacher", "copy_matching_steps", "matching_steps"]
+__all__ = [
+    "align_with_teacher",
+    "copy_linear_maps",
+    "copy_matching_steps",
+    "have_same_linear_maps",
+    "matching_steps",
+]
 
 _OUTLIER = 6.0
 _SIZES = (
@@ -156,8 +163,7 @@ def copy_matching_steps(
       ValueError: if no step fits.
     """
     pairs, x = matching_steps(student, teacher), _with_noise(student, x)
-    if not all(np.isfinite(weight).all() for weight in teacher.get_weights()):
-        raise ValueError("`teacher` must have finite weights, got some that are not.")
+    _check_finite(teacher)
     student.adapt(x, condition, **statistics)
     chain, source = student.bijector, teacher.bijector
     copied = [*pairs, (0, 0)] if (1, 1) in pairs else pairs
@@ -176,6 +182,64 @@ def copy_matching_steps(
     inputs = (tf.cast(v, student.compute_dtype) for v in (x, condition) if v is not None)
     chain.initialize(*inputs, initialize=initialize)
     return pairs
+
+
+def copy_linear_maps(
+    student: Flow, teacher: Flow, x: Any, condition: Any = None, **statistics: Any
+) -> None:
+    """Initialises a student with the teacher's linear maps, and with statistics as the teacher's.
+
+    For an IAF student of an MAF teacher with `mixing`, see `GuidedLoss`: what lies between two
+    autoregressive maps, ActNorm and the invertible linear map, is then the same in both, so that
+    every step of the student can become the inverse of the teacher's. They are trained on as all
+    weights. The student's networks are left as they are: new ones are the identity. Call it for a
+    new student, before `fit`, in the place of `student.adapt`.
+
+    Args:
+      student: a flow with as many steps as the teacher, each with such maps.
+      teacher: a trained flow.
+      x: data `[batch, ...]`.
+      condition: `[batch, C]` for conditional flows.
+      **statistics: as `student.adapt` takes them.
+
+    Raises:
+      ValueError: if the numbers of steps or the linear maps in them differ.
+    """
+    own, theirs = (_weights(_linear_maps(flow.bijector)) for flow in (student, teacher))
+    if not have_same_linear_maps(student, teacher):
+        raise ValueError(
+            f"`student` must have the {teacher.num_steps} steps of `teacher`, with linear maps "
+            f"where it has them (`mixing` of an MAF), got {student.num_steps} steps and "
+            f"{len(own)} weights of such maps for {len(theirs)}."
+        )
+    _check_finite(teacher)
+    student.adapt(x, condition, **statistics)
+    for weight, other in zip(own, theirs, strict=True):
+        weight.assign(other)
+
+
+def have_same_linear_maps(student: Flow, teacher: Flow) -> bool:
+    """Returns whether `copy_linear_maps` can copy the teacher's into the student."""
+    weights = (_weights(_linear_maps(flow.bijector)) for flow in (student, teacher))
+    own, theirs = ([tuple(weight.shape) for weight in of_flow] for of_flow in weights)
+    return student.num_steps == teacher.num_steps and own == theirs
+
+
+def _linear_maps(chain: TracedChain) -> list[KerasBijector]:
+    """Returns what standardises data and condition, and the linear maps of every step."""
+    first = [b for b in (chain.condition_bijector, chain.bijectors[0]) if b is not None]
+    steps = (step.bijectors if isinstance(step, TracedChain) else () for step in chain.bijectors)
+    members = itertools.chain.from_iterable(steps)
+    return [*first, *(b for b in members if isinstance(b, (ActNorm, InvertibleLinear)))]
+
+
+def _weights(bijectors: Sequence[KerasBijector]) -> list[keras.Variable]:
+    return [w for bijector in bijectors for layer in bijector.keras_layers for w in layer.weights]
+
+
+def _check_finite(teacher: Flow) -> None:
+    if not all(np.isfinite(weight).all() for weight in teacher.get_weights()):
+        raise ValueError("`teacher` must have finite weights, got some that are not.")
 
 
 def _with_noise(flow: Flow, x: Any) -> Any:

@@ -14,7 +14,7 @@ from tfp_distill.distillation.teacher import Teacher
 from tfp_distill.flows import Flow
 from tfp_distill.training import StepRandom
 
-__all__ = ["DrawnPairs", "Generated", "SharedPass"]
+__all__ = ["DrawnPairs", "Generated", "SharedPass", "sample_teacher"]
 
 # Samples further from the student's mean, in units of its scale, are no data of any kind.
 _REGION = 30.0
@@ -56,7 +56,7 @@ class SharedPass:
 
     Both see the same (dequantised) `x` and the same latents z. Whatever several losses need is
     computed once; what no loss asks for does not become part of the graph. Everything of the
-    teacher is a constant, except where `teacher_trace_of` is asked about the student's samples.
+    teacher is a constant, except `teacher_trace_of_student_sample`.
 
     Samples of the teacher that it cannot be sure of are left out of every loss over them, because a
     single one can outweigh all others: an autoregressive teacher feeds its errors to itself, and
@@ -101,7 +101,10 @@ class SharedPass:
         # Methods with arguments are cached per instance, so that no tensor outlives its graph.
         self.latents = functools.cache(self._latents)
         self.teacher_sample = functools.cache(self._teacher_sample)
-        self.student_sample = functools.cache(self._student_sample)
+        self.student_generation = functools.cache(self._student_generation)
+        self.teacher_trace_of_student_sample = functools.cache(
+            self._teacher_trace_of_student_sample
+        )
         self.student_sample_of_kept = functools.cache(self._student_sample_of_kept)
         self.kept = functools.cache(self._kept)
         self._drawn = functools.cache(self._draw)
@@ -129,9 +132,11 @@ class SharedPass:
         """The teacher's trace of the data, a constant."""
         return _constant(self.teacher.trace(self.x, self.condition))
 
-    def teacher_trace_of(self, x: tf.Tensor) -> Trace:
-        """The teacher's trace of other data, with gradients to `x`."""
-        return self.teacher.trace(x, self.condition)
+    @functools.cached_property
+    def student_generation_of_data(self) -> tuple[tf.Tensor, Trace]:
+        """What the student makes of the teacher's latents of the data: x, and its trace."""
+        z = self.teacher_trace.latents[-1]
+        return self.student.generative_trace(tf.identity(z), self.condition)
 
     def _latents(self, temperature: float) -> tf.Tensor:
         """Shared latents `[batch, D]` with standard deviation `temperature`."""
@@ -153,10 +158,14 @@ class SharedPass:
             _where(kept, raw.z, 0.0), _where(kept, raw.x, mean), _where(kept, raw.fldj, 0.0)
         )
 
-    def _student_sample(self, temperature: float) -> Generated:
-        """The student's samples from the shared latents, whatever the teacher makes of them."""
-        z = self.latents(temperature)
-        return Generated(z, *self._generate(self.student, z))
+    def _student_generation(self, temperature: float) -> tuple[tf.Tensor, Trace]:
+        """What the student makes of the shared latents, whatever the teacher does: x, its trace."""
+        z = tf.identity(self.latents(temperature))
+        return self.student.generative_trace(z, self.condition)
+
+    def _teacher_trace_of_student_sample(self, temperature: float) -> Trace:
+        """The teacher's trace of the student's samples, with gradients to the student."""
+        return self.teacher.trace(self.student_generation(temperature)[0], self.condition)
 
     def _student_sample_of_kept(self, temperature: float) -> Generated:
         """The student's samples from the latents of `teacher_sample`."""
@@ -252,6 +261,23 @@ class SharedPass:
     def _generate(self, flow, z):
         # The identity hides from TFP's cache that a bijector may have made z itself.
         return flow.to_data_and_fldj(tf.identity(z), self.condition)
+
+
+def sample_teacher(student: Flow, teacher: Teacher, n: int, *, seed: int) -> tf.Tensor:
+    """Returns those of n samples of a teacher without condition that it is sure of.
+
+    Args:
+      student: whose statistics say what is no data of any kind, see `SharedPass`.
+      teacher: makes the samples.
+      n: number of latents.
+      seed: of the latents.
+
+    Raises:
+      ValueError: if fewer than two are left.
+    """
+    placeholder = tf.zeros([n, *student.event_shape], student.compute_dtype)
+    random = StepRandom(seed, 0, stream="initialization")
+    return SharedPass(student, teacher, placeholder, None, random).kept_teacher_samples()
 
 
 def _constant(trace: Trace) -> Trace:

@@ -53,11 +53,16 @@ from tfp_distill.evaluation.parts.part_history import (
 from tfp_distill.evaluation.parts.part_tables import phase_table, training_table
 from tfp_distill.evaluation.report import write_report
 from tfp_distill.evaluation.results import read_results_json, write_results_json
-from tfp_distill.evaluation.sample_quality import DataRange, SampleQuality, sample_quality
+from tfp_distill.evaluation.samples.sample_quality import DataRange, SampleQuality, sample_quality
+from tfp_distill.evaluation.samples.sampler import (
+    SamplerComparison,
+    compare_sampler,
+    sampler_table,
+)
+from tfp_distill.evaluation.samples.two_sample import TwoSampleTest, two_sample_auc
 from tfp_distill.evaluation.speed import Speed, measure_speed
 from tfp_distill.evaluation.table import format_table
 from tfp_distill.evaluation.text_table import Table
-from tfp_distill.evaluation.two_sample import TwoSampleTest, two_sample_auc
 from tfp_distill.pixels import bits_per_dim
 
 __all__ = [
@@ -76,12 +81,14 @@ __all__ = [
     "Result",
     "SampleGrid",
     "SampleQuality",
+    "SamplerComparison",
     "Speed",
     "Table",
     "TwoSampleTest",
     "ahead_of_student",
     "bits_per_dim",
     "check_comparable",
+    "compare_sampler",
     "error_of_gap_closed",
     "evaluate_flow",
     "evaluate_likelihood",
@@ -112,6 +119,7 @@ __all__ = [
     "sample_grid",
     "sample_quality",
     "sampled_images",
+    "sampler_table",
     "temperature_sweep",
     "training_table",
     "two_sample_auc",

@@ -17,9 +17,9 @@ from tfp_distill.evaluation.likelihood import (
     latent_round_trip_error,
     round_trip_error,
 )
-from tfp_distill.evaluation.sample_quality import SampleQuality
+from tfp_distill.evaluation.samples.sample_quality import SampleQuality
+from tfp_distill.evaluation.samples.two_sample import TwoSampleTest
 from tfp_distill.evaluation.speed import Speed, measure_speed
-from tfp_distill.evaluation.two_sample import TwoSampleTest
 from tfp_distill.flows import Flow
 
 __all__ = ["Result", "evaluate_flow"]

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +18,9 @@ from tfp_distill.evaluation.comparisons import ahead_of_student, gap_closed, gap
 from tfp_distill.evaluation.flow_result import Result
 from tfp_distill.evaluation.images.frechet import FrechetDistance
 from tfp_distill.evaluation.likelihood import Likelihood
-from tfp_distill.evaluation.sample_quality import SampleQuality
+from tfp_distill.evaluation.samples.sample_quality import SampleQuality
+from tfp_distill.evaluation.samples.two_sample import TwoSampleTest
 from tfp_distill.evaluation.speed import Speed
-from tfp_distill.evaluation.two_sample import TwoSampleTest
 from tfp_distill.files import write_text, written_whole
 
 __all__ = ["read_results_json", "write_results_json"]
@@ -79,7 +81,7 @@ def read_results_json(path: str | os.PathLike[str]) -> tuple[list[Result], dict[
                 values = dict(arrays)
         results = [_result(fields, values) for fields in contents["results"]]
         return results, dict(contents["settings"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"`path` must hold results that `write_results_json` wrote, got {str(path)!r} "
             f"({type(error).__name__}: {error})."

@@ -10,12 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.bijectors import (
-    Standardize,
-    Trace,
-    TracedChain,
-    standard_normal_log_prob,
-)
+from tfp_distill.bijectors import Standardize, Trace, TracedChain, standard_normal_log_prob
 from tfp_distill.compiling import CompiledPasses, xla_pays
 from tfp_distill.flows.adapting import ColumnStatistics, adapt_bijector
 from tfp_distill.flows.batches import Batch, check_sampling, flat_batch, per_sample
@@ -152,12 +147,12 @@ class Flow(FlowInParts):
           ValueError: if data are empty or not finite, or a shape breaks a rule; the flow is then
             as it was.
         """
-        x, condition = (None if v is None else v.numpy() for v in self._inputs(x, condition))
+        batch = self._batch(x, condition)
         adapt_bijector(
             self._bijector,
             self.weights,
-            x,
-            condition,
+            batch.events.numpy(),
+            None if batch.condition is None else batch.condition.numpy(),
             statistics=statistics,
             condition_statistics=condition_statistics,
             columns=self.config.columns,
@@ -197,6 +192,11 @@ class Flow(FlowInParts):
         stops = tuple(sorted(stop_gradient_after))
         run = functools.partial(self._bijector.trace, stop_gradient_after=stops, until=until)
         return self._pass(("trace", stops, until), run, self._batch(x, condition))
+
+    def generative_trace(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, Trace]:
+        """Returns x for latents `[..., D]`, and what `trace(x)` is up to rounding, in one pass."""
+        batch = self._latents(z, condition)
+        return self._pass("generative_trace", self._bijector.generative_trace, batch)
 
     def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
         """Returns log p(x) `[...]`, in nats.
@@ -338,10 +338,6 @@ class Flow(FlowInParts):
         return flat_batch(
             z, condition, name="z", event_shape=(self.latent_dims,), **self._of_conditions
         )
-
-    def _inputs(self, x: Any, condition: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
-        batch = self._batch(x, condition)
-        return batch.events, batch.condition
 
     @property
     def _of_conditions(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from tfp_distill.evaluation import (
     sample_grid,
     sample_quality,
     sampled_images,
+    sampler_table,
     temperature_sweep,
     training_table,
     two_sample_auc,
@@ -51,6 +52,7 @@ from tfp_distill.runs.racing.race import Outcome
 from tfp_distill.runs.racing.race_report import race_summary, race_table
 from tfp_distill.runs.recipe.partition_names import END_TO_END
 from tfp_distill.runs.run_directory import RunDirectory
+from tfp_distill.runs.sampler_report import compare_samplers
 
 __all__ = ["evaluate", "show_data"]
 
@@ -122,6 +124,9 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
         headings = ("In parts, beside end to end", "Phases and parts")
         tables = dict(zip(headings, shown[-2:], strict=True)) | tables
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
+    if samplers := compare_samplers(run, flows, samples):
+        tables["Samplers beside the teacher"] = sampler_table(results, samplers)
+        shown.append(tables["Samplers beside the teacher"])
     if guards := _guard_table(run, flows):
         tables["Guarded students"] = guards
         shown.append(guards)

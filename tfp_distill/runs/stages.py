@@ -16,7 +16,9 @@ from tfp_distill.distillation import (
     SynthesizedLossGate,
     TeacherPairs,
     align_with_teacher,
+    copy_linear_maps,
     copy_matching_steps,
+    have_same_linear_maps,
 )
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import check_replaceable, export_flow
@@ -244,6 +246,11 @@ def _new_student(run: RunDirectory, method: str, name: str) -> Flow:
     start, rows, statistics = recipe.start(method), initial_rows(run.data), statistics_of(run.data)
     if start == "aligned":
         align_with_teacher(flow, run.load_flow("teacher"), *rows, **statistics)
+    elif start == "linear_maps":
+        teacher = run.load_flow("teacher")
+        if have_same_linear_maps(flow, teacher):
+            copy_linear_maps(flow, teacher, *rows, **statistics)
+            print(f"{run.label(name)}: starts with the linear maps of the teacher", flush=True)
     elif start == "copied":
         copied = copy_matching_steps(flow, run.load_flow("teacher"), *rows, **statistics)
         pairs = ", ".join(f"{step} from {teacher_step}" for step, teacher_step in copied)

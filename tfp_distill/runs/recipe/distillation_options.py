@@ -21,6 +21,7 @@ _LOSSES = {
     "skd": ("intermediate_latent_loss", "synthesized_loss"),
     "forward_kl": ("forward_kl_loss",),
     "reverse_kl": ("reverse_kl_loss",),
+    "guided": ("guided_loss",),
     "mixture": ("forward_kl_loss", "intermediate_latent_loss"),
 }
 METHODS = tuple(_LOSSES)
@@ -44,6 +45,10 @@ class DistillationOptions(FlowOptions):
     skd_weights: tuple[float, ...] = option((1.0, 0.5, 0.05), "Weights of nll, ILKD, SKD.")
     forward_kl_weights: tuple[float, ...] = option((0.0, 1.0), "Weights of nll, forward KL.")
     reverse_kl_weights: tuple[float, ...] = option((0.0, 1.0), "Weights of nll, reverse KL.")
+    guided_weights: tuple[float, ...] = option(
+        (0.0, 1.0),
+        "Weights of nll, guided loss, which makes iaf students samplers of maf teachers.",
+    )
     mixture_weights: tuple[float, ...] = option(
         (0.5, 0.5, 0.5),
         "Weights of nll, forward KL, ILKD, with which a mixture begins; ILKD only if its student "
@@ -61,8 +66,8 @@ class DistillationOptions(FlowOptions):
     student_start: str = option(
         "aligned",
         "Where distilled students start: new; aligned, which puts Glow students of LKD, ILKD, SKD "
-        "and mixtures in the teacher's frame; or copied, with the weights of those of its steps "
-        "that fit.",
+        "and mixtures in the teacher's frame, and gives guided students of as many steps its "
+        "linear maps; or copied, with the weights of those of its steps that fit.",
     )
     student_path: str = option(
         "", "A saved .keras flow that every student starts from, instead of student_start."
@@ -109,6 +114,7 @@ class DistillationOptions(FlowOptions):
         """Returns the distillation losses of a method, none for "student"."""
         from tfp_distill.distillation import (
             ForwardKLLoss,
+            GuidedLoss,
             IntermediateLatentLoss,
             LatentLoss,
             ReverseKLLoss,
@@ -124,6 +130,7 @@ class DistillationOptions(FlowOptions):
                 **latents, **drawn, space=self.synthesized_space
             ),
             "forward_kl_loss": lambda: ForwardKLLoss(**drawn),
+            "guided_loss": lambda: GuidedLoss(**latents, **drawn),
             "reverse_kl_loss": lambda: ReverseKLLoss(**drawn),
         }
         return tuple(made[name]() for name in self._loss_names(method))
@@ -134,11 +141,15 @@ class DistillationOptions(FlowOptions):
         return weights[: 1 + len(self._loss_names(method))]
 
     def start(self, method: str) -> str:
-        """Returns what a student of this method starts from: "new", "aligned" or "copied"."""
+        """Returns what a student starts from: "new", "aligned", "copied" or "linear_maps"."""
         if method == "student" or self.student_path:
             return "new"
+        if self.student_start != "aligned":
+            return self.student_start
+        if method == "guided":
+            return "linear_maps"
         can_align = method in (*_HINTS, "mixture") and self.student_architecture == "glow"
-        return "new" if self.student_start == "aligned" and not can_align else self.student_start
+        return "aligned" if can_align else "new"
 
     def guards(self, method: str) -> bool:
         """Returns whether this method is compared with the plain student."""

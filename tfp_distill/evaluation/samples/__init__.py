@@ -1,0 +1,1 @@
+"""What samples of rows are worth."""

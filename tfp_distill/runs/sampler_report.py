@@ -1,0 +1,60 @@
+"""Samplers beside the slow teacher that they were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfp_distill.distillation import sample_teacher
+from tfp_distill.evaluation import (
+    SamplerComparison,
+    compare_sampler,
+    evaluation_batch_size,
+)
+from tfp_distill.flows import Flow
+from tfp_distill.runs.run_directory import RunDirectory
+
+__all__ = ["compare_samplers"]
+
+_ROWS = 10_000
+
+
+def compare_samplers(
+    run: RunDirectory, flows: Mapping[str, Flow], samples: Mapping[str, np.ndarray]
+) -> dict[str, SamplerComparison]:
+    """Compares students that sample faster than they evaluate, IAFs, with their teacher.
+
+    On samples of the teacher that it is sure of, as students learn from them.
+
+    Args:
+      run: the run.
+      flows: trained flows by name.
+      samples: samples of them.
+
+    Returns:
+      The comparisons by name; none without a teacher, for other students, images and conditions.
+    """
+    students = {name: flow for name, flow in flows.items() if name != "teacher"}
+    is_sampler = run.recipe.student_architecture == "iaf" and not run.data.pixel_format
+    if not is_sampler or run.data.condition_dims or "teacher" not in flows:
+        return {}
+    teacher, seed = flows["teacher"], run.recipe.seed
+    found = {}
+    for name, student in students.items():
+        x = sample_teacher(student, teacher, _ROWS, seed=seed).numpy()
+        of_teacher, of_student = (_log_probs(flow, x) for flow in (teacher, student))
+        found[name] = compare_sampler(
+            x,
+            samples[name][:_ROWS],
+            teacher_log_probs=of_teacher,
+            student_log_probs=of_student,
+            seed=seed,
+        )
+    return found
+
+
+def _log_probs(flow: Flow, x: np.ndarray) -> np.ndarray:
+    size = evaluation_batch_size(flow)
+    starts = range(0, len(x), size)
+    return np.concatenate([flow.log_prob(x[start : start + size]).numpy() for start in starts])
