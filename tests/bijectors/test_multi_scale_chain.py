@@ -146,6 +146,9 @@ def test_three_levels_and_one_map_there_and_back(randomize, float64):
         again, fldj = chain.forward_and_fldj(tf.identity(z))
         np.testing.assert_allclose(again, x, atol=1e-9)
         np.testing.assert_allclose(fldj, -ildj)
+        there, back = chain.trace(x), chain.generative_trace(tf.identity(z))[1]
+        for a, b in zip(there.latents + there.ildjs, back.latents + back.ildjs, strict=True):
+            np.testing.assert_allclose(b, a, atol=1e-9)
         assert chain.level_ends == tuple(range(2, 2 * num_levels + 1, 2))
 
 

@@ -11,6 +11,7 @@ from flow_pairs import DIMS, data, make_flow, noise, shared_pass, twin
 from tfp_distill.distillation import (
     FlowDistiller,
     ForwardKLLoss,
+    GuidedLoss,
     IntermediateLatentLoss,
     LatentLoss,
     LogDensityLoss,
@@ -218,6 +219,8 @@ def test_losses_of_identical_flows_are_exactly_zero_in_a_graph(kind, names):
         (lambda: SynthesizedLoss(temperature=0.0), "`temperature` must be positive, got 0.0"),
         (lambda: SynthesizedLoss(space="x"), '`space` must be "data" or "latent", got \'x\''),
         (lambda: ForwardKLLoss(temperature=-1.0), "`temperature` must be positive, got -1.0"),
+        (lambda: GuidedLoss(temperature=0.0), "`temperature` must be positive, got 0.0"),
+        (lambda: GuidedLoss(distance="l3"), "`distance` must be one of l1, l2, huber"),
         (lambda: ReverseKLLoss(temperature=float("nan")), "`temperature` must be positive"),
     ],
 )
@@ -231,6 +234,7 @@ def test_losses_are_serialised_with_all_their_fields():
         IntermediateLatentLoss(taps=((1, 2), (2, 3)), distance="huber", huber_delta=0.2, name="a"),
         SynthesizedLoss(space="latent", temperature=0.7),
         ReverseKLLoss(temperature=0.9, name="b"),
+        GuidedLoss(taps=((1, 2),), temperature=0.9, distance="l2", name="c"),
     ]
     for loss in losses:
         config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))

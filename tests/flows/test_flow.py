@@ -127,6 +127,11 @@ def test_latents_and_data_map_to_each_other(trained):
     np.testing.assert_allclose(trace.latents[0], (trained.x - [0.1, 5.0]) / [1, 2], atol=1e-5)
     assert len(trace.latents) == 1 + trained.config.num_steps == 1 + flow.num_steps
     assert np.max(np.abs(z - trace.latents[0])) > 0.05
+    x, generative = flow.generative_trace(tf.identity(z), condition)
+    np.testing.assert_allclose(x, trained.x, rtol=1e-4, atol=1e-4)
+    tf.nest.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), generative, trace
+    )
 
 
 def test_samples(trained):

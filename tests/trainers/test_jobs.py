@@ -1,6 +1,7 @@
 """Tests of the whole job, and of its stages alone."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -263,6 +264,20 @@ def test_students_that_start_with_steps_of_the_teacher(table, tmp_path, uncompil
     assert "mixture: starts with copies of steps of the teacher: 1 from 1\n" in output
     flows = [load_flow(tmp_path / "run" / n / "flow.keras") for n in ("mixture", "teacher")]
     _assert_same_layers(*flows)
+
+
+def test_a_sampler_is_compared_with_its_teacher(table, tmp_path):
+    flows = ("--teacher_architecture=maf", "--student_architecture=iaf", "--mixing")
+    arguments = (*TINY, *flows, f"--data={table}", "--students=guided")
+    output = run(compress, tmp_path / "run", *arguments)
+    assert "guided: starts with the linear maps of the teacher\n" in output
+    header = "sampler  " + " +".join(["KL", "of the teacher's gain", "AUC", "times as fast"])
+    assert re.search(rf"^{header}\n[─ ]+\nguided  ", output, re.MULTILINE)
+    assert "Samplers beside the teacher" in (tmp_path / "run" / "report.html").read_text()
+    # A teacher with other steps has no linear maps to give.
+    taken = f"--teacher_path={tmp_path / 'run/teacher/flow.keras'}"
+    output = run(compress, tmp_path / "other", *arguments, taken, "--student_depth=2")
+    assert "starts with" not in output
 
 
 def _assert_same_layers(*flows):

@@ -9,6 +9,7 @@ from jobs import parse
 
 from tfp_distill.distillation import (
     ForwardKLLoss,
+    GuidedLoss,
     IntermediateLatentLoss,
     LatentLoss,
     ReverseKLLoss,
@@ -135,6 +136,7 @@ def test_losses_and_weights_of_the_methods():
         ),
         "forward_kl": ((ForwardKLLoss(**drawn),), (0.0, 1.0)),
         "reverse_kl": ((ReverseKLLoss(**drawn),), (0.0, 1.0)),
+        "guided": ((GuidedLoss(**latent, **drawn),), (0.0, 1.0)),
         "mixture": ((ForwardKLLoss(**drawn), IntermediateLatentLoss(**latent)), (0.5, 0.5, 0.5)),
     }
     assert tuple(expected) == METHODS
@@ -147,6 +149,7 @@ def test_losses_and_weights_of_the_methods():
     ("values", "expected"),
     [
         (dict(), {"student": "new", "skd": "aligned", "mixture": "aligned", "forward_kl": "new"}),
+        (dict(student_architecture="iaf"), {"guided": "linear_maps", "reverse_kl": "new"}),
         (dict(student_architecture="maf"), {"skd": "new"}),
         (dict(student_start="new"), {"skd": "new"}),
         (
