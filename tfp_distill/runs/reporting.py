@@ -124,7 +124,7 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
         headings = ("In parts, beside end to end", "Phases and parts")
         tables = dict(zip(headings, shown[-2:], strict=True)) | tables
         figures = {"In parts, beside end to end": part_curves(histories, unit=unit), **figures}
-    if samplers := compare_samplers(run, flows, samples):
+    if samplers := compare_samplers(run, flows):
         tables["Samplers beside the teacher"] = sampler_table(results, samplers)
         shown.append(tables["Samplers beside the teacher"])
     if guards := _guard_table(run, flows):

@@ -20,17 +20,15 @@ __all__ = ["compare_samplers"]
 _ROWS = 10_000
 
 
-def compare_samplers(
-    run: RunDirectory, flows: Mapping[str, Flow], samples: Mapping[str, np.ndarray]
-) -> dict[str, SamplerComparison]:
+def compare_samplers(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, SamplerComparison]:
     """Compares students that sample faster than they evaluate, IAFs, with their teacher.
 
-    On samples of the teacher that it is sure of, as students learn from them.
+    On samples of the teacher that it is sure of, as students learn from them. Integers have their
+    noise in the samples of both: rounded ones would be told from others at once.
 
     Args:
       run: the run.
       flows: trained flows by name.
-      samples: samples of them.
 
     Returns:
       The comparisons by name; none without a teacher, for other students, images and conditions.
@@ -44,9 +42,10 @@ def compare_samplers(
     for name, student in students.items():
         x = sample_teacher(student, teacher, _ROWS, seed=seed).numpy()
         of_teacher, of_student = (_log_probs(flow, x) for flow in (teacher, student))
+        samples, _ = student.sample_and_log_prob(_ROWS, seed=seed)
         found[name] = compare_sampler(
             x,
-            samples[name][:_ROWS],
+            samples.numpy(),
             teacher_log_probs=of_teacher,
             student_log_probs=of_student,
             seed=seed,
