@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_distill.bijectors import Segment, TracedChain, standard_normal_log_prob, uninverted
+from tfp_distill.flows.batches import Batch
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.training import PartwiseModel, StepRandom
 
@@ -81,7 +82,7 @@ class FlowInParts(PartwiseModel):
           x: data `[batch, ...]`.
           condition: `[batch, C]` for a conditional flow.
         """
-        x, condition = self._inputs(x, condition)
+        x, condition, _ = self._batch(x, condition)
         handed = Segment(x, tf.zeros(tf.shape(x)[:1], x.dtype))
         for before in range(part):
             handed = self.run_part(before, handed, condition)
@@ -119,8 +120,8 @@ class FlowInParts(PartwiseModel):
             lines.append(f"  {numbers:<7} {kind}")
         return "\n".join(lines) + ">"
 
-    def _inputs(self, x: Any, condition: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Returns data `[batch, ...]` and condition `[batch, C]` as tensors, checked."""
+    def _batch(self, x: Any, condition: Any) -> Batch:
+        """Returns data and condition as tensors with one batch axis, checked."""
         raise NotImplementedError
 
 
