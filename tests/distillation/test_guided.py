@@ -79,6 +79,42 @@ def test_the_teachers_inverse_has_no_loss(kind):
     np.testing.assert_allclose(got, 0, atol=1e-5)
 
 
+def _explode(teacher, beyond=5.0):
+    """Gives the teacher latents of 1e6 times x beyond a line, as an extrapolating network does."""
+    trace = teacher.trace
+
+    def exploding(x, condition=None):
+        found = trace(x, condition)
+        latents = [*found.latents]
+        far = tf.cast(x[:, :1] > beyond, x.dtype)
+        latents[-1] *= 1 + 1e6 * far
+        return found._replace(latents=tuple(latents))
+
+    teacher.trace = exploding
+    return teacher
+
+
+def test_samples_that_the_teacher_knows_nothing_of_are_left_out_of_one_half():
+    student, teacher = make_flow("iaf", seed=1, size=0.1), make_flow("maf", seed=2, size=0.1)
+    x, z = data(ROWS), noise(ROWS)
+    sample = student.to_data(z).numpy()
+    beyond = float(np.sort(sample[:, 0])[-3] + 1e-4)
+    known = sample[:, 0] <= beyond
+    assert known.sum() == ROWS - 2
+    x = np.minimum(x, beyond)
+    alone = GuidedLoss()(shared_pass(student, teacher, x)).numpy()
+    shared = shared_pass(student, _explode(teacher, beyond), x)
+    got = GuidedLoss()(shared).numpy()
+    again = student.to_data(teacher.to_latent(x)).numpy()
+    units = student.standardize.scale
+    of_data = np.mean(np.abs(again - x) / units, axis=-1)
+    steps, theirs = _up(student, _down(teacher, x)[-1])[1], _down(teacher, x)
+    of_data += np.mean(np.abs(steps[1] - theirs[1]), axis=-1)
+    expected = 0.5 * of_data + np.where(known, (alone - 0.5 * of_data) * ROWS / known.sum(), 0)
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    np.testing.assert_array_equal(GuidedLoss().left_out(shared), 1 - known)
+
+
 def test_gradients_reach_every_weight_of_the_student():
     student = make_flow("iaf", seed=1, condition_dims=2)
     teacher = make_flow("maf", seed=2, condition_dims=2)

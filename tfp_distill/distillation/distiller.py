@@ -51,8 +51,8 @@ class FlowDistiller(PartwiseModel):
 
     Only the student is trained. The logs hold `loss`, `nll` and every active distillation loss by
     name; a loss of weight 0 is not computed (validation always reports the nll). Where a loss looks
-    at samples of the teacher, `left_out_samples` is the share of them that it was not sure of, and
-    that no loss has seen (`SharedPass`).
+    at samples, `left_out_samples` is the share of them that the teacher was not sure of, and that
+    no loss has seen (`SharedPass`).
 
     Args:
       student: the flow to train.

@@ -14,12 +14,15 @@ from tfp_distill.distillation.teacher import Teacher
 from tfp_distill.flows import Flow
 from tfp_distill.training import StepRandom
 
-__all__ = ["DrawnPairs", "Generated", "SharedPass", "sample_teacher"]
+__all__ = ["DrawnPairs", "Generated", "SharedPass", "average_over", "sample_teacher"]
 
 # Samples further from the student's mean, in units of its scale, are no data of any kind.
 _REGION = 30.0
 # Root mean square of z - f_t(f_t^-1(z)), beyond which the teacher does not know its own sample.
 _ROUND_TRIP = 0.1
+# Latents of a size that a standard normal distribution does not have, which come of a teacher that
+# is far from all data that it has seen.
+_LATENT = 10.0
 
 
 class Generated(NamedTuple):
@@ -65,6 +68,10 @@ class SharedPass:
         x, its fldj and the teacher's log p_t(x) are finite
         sqrt(mean_d (f_t(x)_d - z_d)^2) <= 0.1
         |x_d - mean_d| <= 30 scale_d    with the student's statistics, if it was given any
+
+    Of the student's samples x, those are left out that the teacher knows nothing of, where not all
+    |f_t(x)_d| <= 10: what an affine autoregressive teacher says there, of numbers without limit, is
+    no guide.
 
     Args:
       student: learns.
@@ -167,6 +174,11 @@ class SharedPass:
         """The teacher's trace of the student's samples, with gradients to the student."""
         return self.teacher.trace(self.student_generation(temperature)[0], self.condition)
 
+    def student_sample_is_known(self, temperature: float) -> tf.Tensor:
+        """Which of the student's samples the teacher knows something of, bool `[batch]`."""
+        latents = self.teacher_trace_of_student_sample(temperature).latents[-1]
+        return tf.reduce_all(tf.abs(latents) <= _LATENT, axis=-1)  # NaN is at most nothing.
+
     def _student_sample_of_kept(self, temperature: float) -> Generated:
         """The student's samples from the latents of `teacher_sample`."""
         z = self.teacher_sample(temperature).z
@@ -212,17 +224,10 @@ class SharedPass:
         return x
 
     def average_over_kept(self, temperature: float, losses: tf.Tensor) -> tf.Tensor:
-        """Returns losses `[batch]` of the teacher's samples, whose mean is that of those kept.
-
-        That is, 0 for a sample that is left out, and the others as much more as makes up for it; 0
-        for all where none is kept. Under a strategy each replica averages over its own rows.
-        """
+        """Returns losses `[batch]` of the teacher's samples, whose mean is that of those kept."""
         if self._pairs_of(temperature) is not None:
             return losses
-        kept = self.kept(temperature)
-        number = tf.reduce_sum(tf.cast(kept, losses.dtype))
-        rows = tf.cast(tf.shape(losses)[0], losses.dtype)
-        return tf.where(kept, losses, 0.0) * (rows / tf.maximum(number, 1.0))
+        return average_over(self.kept(temperature), losses)
 
     def left_out(self, temperature: float) -> tf.Tensor:
         """Returns 1 for each of the teacher's samples that does not count, and 0 for others.
@@ -261,6 +266,21 @@ class SharedPass:
     def _generate(self, flow, z):
         # The identity hides from TFP's cache that a bijector may have made z itself.
         return flow.to_data_and_fldj(tf.identity(z), self.condition)
+
+
+def average_over(rows: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
+    """Returns losses `[batch]` whose mean is that of some rows.
+
+    That is, 0 for a row that is left out, and the others as much more as makes up for it; 0 for all
+    where none is left. Under a strategy each replica averages over its own rows.
+
+    Args:
+      rows: which of them, bool `[batch]`.
+      losses: `[batch]`.
+    """
+    number = tf.reduce_sum(tf.cast(rows, losses.dtype))
+    size = tf.cast(tf.shape(losses)[0], losses.dtype)
+    return tf.where(rows, losses, 0.0) * (size / tf.maximum(number, 1.0))
 
 
 def sample_teacher(student: Flow, teacher: Teacher, n: int, *, seed: int) -> tf.Tensor:

@@ -54,7 +54,7 @@ class DistillationLoss(abc.ABC):
         raise NotImplementedError
 
     def left_out(self, shared: SharedPass) -> tf.Tensor | None:
-        """Returns which samples of the teacher the loss leaves out, 0 or 1; None if it has none."""
+        """Returns which samples the loss leaves out, 0 or 1, or None if it looks at none."""
         return None
 
     def check_partition(self, partition: Partition) -> None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfp_distill.bijectors import Trace
 from tfp_distill.distillation.alignment import check_taps
 from tfp_distill.distillation.losses.base import DistanceLoss, FromLatents, OverTeacherSamples
-from tfp_distill.distillation.shared_pass import SharedPass
+from tfp_distill.distillation.shared_pass import SharedPass, average_over
 
 __all__ = ["GuidedLoss", "SynthesizedLoss"]
 
@@ -66,7 +66,8 @@ class GuidedLoss(DistanceLoss, FromLatents):
     where a distance is mean_d distance(h_d, g_d), of data in units of the student's scale. Each
     flow runs in one direction only, the teacher from data to latents and the student from latents
     to data: those in which an autoregressive flow and an inverse autoregressive one take a single
-    pass of their networks a step.
+    pass of their networks a step. Samples of the student that the teacher knows nothing of, z'
+    beyond 10, are left out of the second half (`SharedPass`); the first half brings them back.
 
     The loss knows nothing of densities, which follow as far as the student becomes the teacher's
     inverse. An IAF with as many steps as its MAF teacher, and with its order of dimensions and its
@@ -101,17 +102,18 @@ class GuidedLoss(DistanceLoss, FromLatents):
     def __call__(self, shared: SharedPass) -> tf.Tensor:
         in_units = shared.student.standardize.in_units_of_scale
         x, student = shared.student_generation_of_data
-        distances = [
-            self._distance(in_units(x), in_units(shared.x)),
-            *self._between(student, shared.teacher_trace),
-        ]
+        between = self._between(student, shared.teacher_trace)
+        of_data = tf.add_n([self._distance(in_units(x), in_units(shared.x)), *between])
         _, student = shared.student_generation(self.temperature)
         teacher = shared.teacher_trace_of_student_sample(self.temperature)
-        distances += [
-            self._distance(student.latents[-1], teacher.latents[-1]),
-            *self._between(student, teacher),
-        ]
-        return 0.5 * tf.add_n(distances)
+        ends = self._distance(student.latents[-1], teacher.latents[-1])
+        of_latents = tf.add_n([ends, *self._between(student, teacher)])
+        known = shared.student_sample_is_known(self.temperature)
+        return 0.5 * (of_data + average_over(known, of_latents))
+
+    def left_out(self, shared: SharedPass) -> tf.Tensor:
+        """The student's samples that the teacher knows nothing of, see `SharedPass`."""
+        return 1.0 - tf.cast(shared.student_sample_is_known(self.temperature), shared.x.dtype)
 
     def _between(self, student: Trace, teacher: Trace) -> list[tf.Tensor]:
         """Returns the distances after steps."""
