@@ -106,7 +106,7 @@ def for_seconds(command):
     extra = list(SHORT)
     if "--students" not in command and "flagfile" not in command:
         extra += RACE if shlex.split(command)[0] == "tfp-distill" else ()
-    if "flagfile" in command:
+    if "flagfile" in command and "sampler" not in command:
         extra.append("--students=student")
     if "train-parts" in command:  # An epoch for each of two parts, and one end to end.
         extra += ["--student_training_steps=3", "--student_depth=2"]
