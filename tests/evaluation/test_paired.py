@@ -186,6 +186,17 @@ def test_values_are_kept_beside_the_results(tmp_path):
     assert format_table(read) == format_table(results_of(values))
 
 
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99])
+def test_damaged_values_are_refused(kept, tmp_path):
+    path = tmp_path / "results.json"
+    write_results_json(path, results_of(draw(50)))
+    whole = path.with_suffix(".npz").read_bytes()
+    length = kept if isinstance(kept, int) else int(kept * len(whole))
+    path.with_suffix(".npz").write_bytes(whole[:length])
+    with pytest.raises(ValueError, match="`path` must hold results.*results.json"):
+        read_results_json(path)
+
+
 def test_values_of_other_results_are_not_used(tmp_path):
     path = tmp_path / "results.json"
     write_results_json(path, results_of(draw(50)))

@@ -81,7 +81,7 @@ def read_results_json(path: str | os.PathLike[str]) -> tuple[list[Result], dict[
                 values = dict(arrays)
         results = [_result(fields, values) for fields in contents["results"]]
         return results, dict(contents["settings"])
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"`path` must hold results that `write_results_json` wrote, got {str(path)!r} "
             f"({type(error).__name__}: {error})."
