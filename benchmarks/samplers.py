@@ -46,15 +46,16 @@ def _medians(*functions: Callable[[], tf.Tensor]) -> list[float]:
 
 
 def _flow(dims: int, transform: str, *, inverse: bool) -> Flow:
-    return Flow(
-        MAFConfig(
-            dims,
-            num_steps=_STEPS.value,
-            hidden_units=_UNITS.value,
-            transform=transform,
-            inverse_autoregressive=inverse,
-        )
+    config = MAFConfig(
+        dims,
+        num_steps=_STEPS.value,
+        hidden_units=_UNITS.value,
+        transform=transform,
+        inverse_autoregressive=inverse,
     )
+    flow = Flow(config)
+    flow.adapt(np.random.RandomState(SEED).normal(size=(1000, dims)))
+    return flow
 
 
 def _served(flow: Flow, path: str) -> Callable[[], tf.Tensor]:
