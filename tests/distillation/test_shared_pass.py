@@ -107,7 +107,7 @@ def test_each_pass_runs_once_however_many_losses_use_it(case, pair, counted):
     )
     assert counted == expected
     names = {loss.name for loss in losses} | ({"nll"} if nll_weight else set())
-    if any(isinstance(loss, (SynthesizedLoss, ForwardKLLoss)) for loss in losses):
+    if any(isinstance(loss, (SynthesizedLoss, ForwardKLLoss, GuidedLoss)) for loss in losses):
         names.add("left_out_samples")
     assert set(logs) == {"loss", *names}
 
