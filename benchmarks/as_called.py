@@ -11,12 +11,9 @@ elsewhere.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-
 import tensorflow as tf
 from absl import app, flags
+from turns import medians, seconds
 
 from tfp_distill import Flow, GlowConfig, MAFConfig, TabularGlowConfig
 from tfp_distill.compiling import compiled, xla_pays
@@ -36,26 +33,17 @@ _NAMES = flags.DEFINE_list("flows", list(FLOWS), "Which of them.")
 _XLA = flags.DEFINE_boolean("xla", False, "Whether XLA compiles what takes it a minute, too.")
 
 
-def _seconds(function: Callable[[], tf.Tensor]) -> float:
-    began = time.perf_counter()
-    function().numpy()
-    return time.perf_counter() - began
-
-
 def _measure(name: str, flow: Flow, direction: str, batch: tf.Tensor) -> None:
     call = getattr(flow, direction)
     use_xla = xla_pays(flow.suits_xla)
     if (name, direction) == ("MAF D=63", "to_data"):
         use_xla = _XLA.value
-    first = _seconds(lambda: call(batch))
+    first = seconds(lambda: call(batch))
     reference = compiled(call, batch, jit_compile=use_xla)
-    longest = _seconds(lambda: reference(batch))
-    longest = max(_seconds(lambda: call(batch)), _seconds(lambda: reference(batch)))
-    called, direct = [], []
-    for _ in range(max(TURNS, min(200, round(SECONDS / longest / 2)))):
-        called.append(_seconds(lambda: call(batch)))
-        direct.append(_seconds(lambda: reference(batch)))
-    a, b = statistics.median(called), statistics.median(direct)
+    longest = seconds(lambda: reference(batch))
+    longest = max(seconds(lambda: call(batch)), seconds(lambda: reference(batch)))
+    turns = max(TURNS, min(200, round(SECONDS / longest / 2)))
+    a, b = medians(lambda: call(batch), lambda: reference(batch), turns=turns)
     print(
         f"{name:<9} {direction:<9} {len(batch):>6,} rows  called {1e3 * a:8.2f} ms  "
         f"{'XLA' if use_xla else 'graph':<5} {1e3 * b:8.2f} ms  ratio {a / b:4.2f}  "

@@ -8,13 +8,12 @@ turn, in one process. Quiet machine required; only the ratio means anything else
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+import functools
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from turns import medians
 
 import tfp_distill
 from tfp_distill.bijectors.transforms.affine import bounded_log_scale
@@ -48,13 +47,6 @@ def same_flow_of_tfp(flow: tfp_distill.Flow) -> tfp.bijectors.Bijector:
     return tfp.bijectors.Chain(steps)
 
 
-def seconds(function: Callable[[tf.Tensor], tf.Tensor], z: tf.Tensor) -> float:
-    """Returns the time of one call, the result included."""
-    began = time.perf_counter()
-    function(z).numpy()
-    return time.perf_counter() - began
-
-
 def main() -> None:
     """Prints the two medians and their ratio."""
     flow = tfp_distill.Flow(tfp_distill.MAFConfig(dims=DIMS, num_steps=STEPS))
@@ -67,8 +59,8 @@ def main() -> None:
         ours_fn = tf.function(flow.to_data, jit_compile=jit)
         theirs_fn = tf.function(theirs.forward, jit_compile=jit)
         np.testing.assert_allclose(ours_fn(z), theirs_fn(z), rtol=1e-3, atol=1e-3)
-        times = [(seconds(ours_fn, z), seconds(theirs_fn, z)) for _ in range(REPEATS)]
-        ours, tfps = (statistics.median(column) for column in zip(*times, strict=True))
+        calls = [functools.partial(function, z) for function in (ours_fn, theirs_fn)]
+        ours, tfps = medians(*calls, turns=REPEATS)
         print(
             f"{compiler}: {ROWS} samples, D={DIMS}, K={STEPS}: ours {1e3 * ours:.1f} ms, "
             f"TFP {1e3 * tfps:.1f} ms, ratio {tfps / ours:.1f}"

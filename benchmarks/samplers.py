@@ -10,14 +10,13 @@ ratios mean anything elsewhere.
 from __future__ import annotations
 
 import functools
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from turns import medians
 
 from tfp_distill import Flow, MAFConfig, export_flow
 
@@ -30,19 +29,10 @@ _ROWS = flags.DEFINE_integer("rows", 4096, "Samples of a call.")
 _TURNS = flags.DEFINE_integer("turns", 15, "Calls of each, of which the median counts.")
 
 
-def _seconds(function: Callable[[], tf.Tensor]) -> float:
-    began = time.perf_counter()
-    np.asarray(function())
-    return time.perf_counter() - began
-
-
 def _medians(*functions: Callable[[], tf.Tensor]) -> list[float]:
-    """Returns the median time of each, which take turns."""
-    for function in functions:
-        _seconds(function)
-        _seconds(function)
-    times = [[_seconds(function) for function in functions] for _ in range(_TURNS.value)]
-    return [statistics.median(column) for column in zip(*times, strict=True)]
+    """Returns the median time of each, after two calls that trace and compile."""
+    medians(*functions, turns=2)
+    return medians(*functions, turns=_TURNS.value)
 
 
 def _flow(dims: int, transform: str, *, inverse: bool) -> Flow:
