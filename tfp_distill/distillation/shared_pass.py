@@ -112,6 +112,7 @@ class SharedPass:
         self.teacher_trace_of_student_sample = functools.cache(
             self._teacher_trace_of_student_sample
         )
+        self.student_sample_is_known = functools.cache(self._student_sample_is_known)
         self.student_sample_of_kept = functools.cache(self._student_sample_of_kept)
         self.kept = functools.cache(self._kept)
         self._drawn = functools.cache(self._draw)
@@ -174,7 +175,7 @@ class SharedPass:
         """The teacher's trace of the student's samples, with gradients to the student."""
         return self.teacher.trace(self.student_generation(temperature)[0], self.condition)
 
-    def student_sample_is_known(self, temperature: float) -> tf.Tensor:
+    def _student_sample_is_known(self, temperature: float) -> tf.Tensor:
         """Which of the student's samples the teacher knows something of, bool `[batch]`."""
         latents = self.teacher_trace_of_student_sample(temperature).latents[-1]
         return tf.reduce_all(tf.abs(latents) <= _LATENT, axis=-1)  # NaN is at most nothing.
