@@ -16,7 +16,6 @@ import sys
 
 from absl import flags
 
-from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
@@ -38,13 +37,13 @@ def main(flag_values: flags.FlagValues) -> None:
     )
 
     with usage_errors():
-        run_directory = open_run(flag_values)
+        run_directory = open_run(flag_values, trains=True)
         check_export(run_directory)
         run_directory.check_inputs()
         is_race = not run_directory.recipe.students
         if is_race:
             check_race(run_directory)
-    with only_here(run_directory.path):
+    with run_directory.work():
         show_data(run_directory)
         outcome = None
         if is_race:
@@ -53,6 +52,8 @@ def main(flag_values: flags.FlagValues) -> None:
         else:
             train_teacher(run_directory)
             train_students(run_directory)
+        if run_directory.is_copy:
+            return
         evaluate(run_directory, command=shlex.join(sys.argv), outcome=outcome)
         export(run_directory, best_student(run_directory))
     print(f"report: {run_directory.path / 'report.html'}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from absl import flags
 
-from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.recipe import METHODS, define_run_flags
 
 from .command_line import run, usage_errors
@@ -22,12 +21,12 @@ def main(flag_values: flags.FlagValues) -> None:
     from tfp_distill.runs.stages import train_student
 
     with usage_errors():
-        run_directory = open_run(flag_values)
+        run_directory = open_run(flag_values, trains=True)
         run_directory.check_inputs()
         run_directory.load_flow("teacher")
         method = flag_values.method
         run_directory.recipe.check_method(method)
-    with only_here(run_directory.path):
+    with run_directory.work():
         show_data(run_directory)
         train_student(run_directory, method)
 

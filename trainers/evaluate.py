@@ -10,7 +10,6 @@ import sys
 
 from absl import app, flags
 
-from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
@@ -28,7 +27,7 @@ def main(flag_values: flags.FlagValues) -> None:
         run_directory.check_inputs()
     if not run_directory.trained():
         raise app.UsageError(f"`run_dir` must hold a trained model, got {run_directory.path}.")
-    with only_here(run_directory.path):
+    with run_directory.work():
         evaluate(run_directory, command=shlex.join(sys.argv))
 
 

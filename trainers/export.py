@@ -12,7 +12,6 @@ from typing import Any
 
 from absl import flags
 
-from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
@@ -27,7 +26,7 @@ def main(flag_values: flags.FlagValues) -> None:
 
     with usage_errors():
         run_directory = open_run(flag_values)
-    with usage_errors(), only_here(run_directory.path):
+    with usage_errors(), run_directory.work():
         name = flag_values["model"].value or best_student(run_directory)
         export(run_directory, name, pixels=flag_values["pixels"].value)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from absl import flags
 
-from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
@@ -22,9 +21,9 @@ def main(flag_values: flags.FlagValues) -> None:
     from tfp_distill.runs.stages import train_student, train_teacher
 
     with usage_errors():
-        run_directory = open_run(flag_values)
+        run_directory = open_run(flag_values, trains=True)
         run_directory.check_inputs()
-    with only_here(run_directory.path):
+    with run_directory.work():
         show_data(run_directory)
         if flag_values["model"].value == "teacher":
             train_teacher(run_directory)

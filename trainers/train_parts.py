@@ -14,7 +14,6 @@ import sys
 
 from absl import flags
 
-from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.recipe import define_run_flags
 
 from .command_line import run, usage_errors
@@ -35,15 +34,17 @@ def main(flag_values: flags.FlagValues) -> None:
     )
 
     with usage_errors():
-        run_directory = open_run(flag_values)
+        run_directory = open_run(flag_values, trains=True)
         check_export(run_directory)
         run_directory.check_inputs()
     recipe = run_directory.recipe
-    with only_here(run_directory.path):
+    with run_directory.work():
         show_data(run_directory)
         if any(recipe.losses(method) for method in recipe.students):
             train_teacher(run_directory)
         train_students(run_directory)
+        if run_directory.is_copy:
+            return
         evaluate(run_directory, command=shlex.join(sys.argv))
         export(run_directory, best_student(run_directory))
     print(f"report: {run_directory.path / 'report.html'}")

@@ -74,9 +74,10 @@ with start_up._without_own_lines():
 start_up.start_tensorflow()
 import tensorflow as tf
 print(tf.constant(1).numpy(), os.environ["TF_CPP_MIN_LOG_LEVEL"])
+print(tf.config.experimental.tensor_float_32_execution_enabled())
 """
     status, output, lines = _run("-c", "import sys" + code, cwd=tmp_path)
-    assert (status, output) == (0, "1 2\n")
+    assert (status, output) == (0, "1 2\nFalse\n")
     assert lines == [
         "E0000 00:00:1795650709.259889   13561 other.cc:31] out of everything",
         "in Python",

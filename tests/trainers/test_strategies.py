@@ -45,7 +45,11 @@ def test_mirrored_is_a_share_on_every_device():
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        (train, ["--strategy=parallel"], "`strategy` must be one of default, mirrored, got"),
+        (
+            train,
+            ["--strategy=parallel"],
+            "`strategy` must be one of default, mirrored, multi_worker, got",
+        ),
         (compress, ["--strategy=mirrored"], "`strategy` must be default in a race, .*, got"),
     ],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -14,9 +16,11 @@ from tfp_distill.evaluation import FeatureExtractor, evaluate_likelihood
 from tfp_distill.files import copy_file, write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
 from tfp_distill.runs.data_record import DataRecord
+from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.racing.candidates import is_folder
 from tfp_distill.runs.recipe import Recipe, recipe_from_flags
+from tfp_distill.runs.strategies import join_workers, share_directory, together
 
 __all__ = ["RunDirectory", "open_run"]
 
@@ -39,11 +43,25 @@ class RunDirectory:
       path: the directory.
       recipe: what is done in it.
       parent: the run whose data and teacher this one shares, if it is a folder of it.
+      strategy: that of the recipe in a process that trains, "default" in one that does not.
+      is_copy: whether this is the copy of a worker that is not the chief, which only trains.
     """
 
     path: pathlib.Path
     recipe: Recipe
     parent: RunDirectory | None = None
+    strategy: str = "default"
+    is_copy: bool = False
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[None]:
+        """Keeps the directory for this process as long as the block lasts, for all that train.
+
+        Raises:
+          RunStopped: if another process works there, or another worker has ended.
+        """
+        with only_here(self.path), together(self.strategy):
+            yield
 
     @functools.cached_property
     def data(self) -> FlowData:
@@ -269,34 +287,53 @@ class RunDirectory:
         return load_flow(self.model_directory(name) / "flow.keras")
 
 
-def open_run(flag_values: flags.FlagValues) -> RunDirectory:
+def open_run(flag_values: flags.FlagValues, *, trains: bool = False) -> RunDirectory:
     """Opens the run directory of the flags; a new one records the flags as its recipe.
+
+    Args:
+      flag_values: the flags of a script.
+      trains: whether to join the other workers that train by this recipe, if there are any; one
+        that is not the chief gets a copy of the directory.
 
     Raises:
       ValueError: if `run_dir` is missing, the recipe breaks a rule, or a flag contradicts the
         recipe that the directory holds.
+      RunStopped: if another worker has ended.
     """
     if not flag_values["run_dir"].value:
         raise ValueError("`run_dir` must be given: the directory that holds the run.")
     path = pathlib.Path(flag_values["run_dir"].value).expanduser()
     recorded = path / _RECIPE
-    if not recorded.is_file():
-        run = RunDirectory(path, recipe_from_flags(flag_values))
+    is_new = not recorded.is_file()
+    recipe = recipe_from_flags(flag_values) if is_new else _recorded(recorded, flag_values)
+    strategy = recipe.strategy if trains else "default"
+    is_chief = join_workers(strategy)
+    if is_chief and is_new:
+        run = RunDirectory(path, recipe)
         run.check_inputs()  # A recipe that cannot be carried out is not recorded.
         path.mkdir(parents=True, exist_ok=True)
         DataRecord.of(run.data).write(path)
-        run.recipe.write(recorded)
-        return run
-    before = Recipe.read(recorded)
+        recipe.write(recorded)
+    path = share_directory(strategy, path)
+    return RunDirectory(path, recipe, strategy=strategy, is_copy=not is_chief)
+
+
+def _recorded(path: pathlib.Path, flag_values: flags.FlagValues) -> Recipe:
+    """Returns the recipe that a directory holds, with what the flags may change.
+
+    Raises:
+      ValueError: if they contradict it.
+    """
+    before = Recipe.read(path)
     recipe = recipe_from_flags(flag_values, base=before)
     for field in dataclasses.fields(Recipe):
         old, new = getattr(before, field.name), getattr(recipe, field.name)
         if old != new and field.name not in _FREE:
             raise ValueError(
-                f"`{field.name}` must be {old!r} as in {str(recorded)!r}, got {new!r}; "
+                f"`{field.name}` must be {old!r} as in {str(path)!r}, got {new!r}; "
                 "another recipe needs another `run_dir`."
             )
-    return RunDirectory(path, recipe)
+    return recipe
 
 
 def _sizes(record: DataRecord) -> str:

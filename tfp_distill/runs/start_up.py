@@ -29,6 +29,9 @@ _OWN_LINES = re.compile(
 def start_tensorflow() -> None:
     """Imports TensorFlow and looks for devices; its own lines are kept back, errors are not.
 
+    Float32 is float32: the 10 bits of TensorFloat-32, with which recent GPUs multiply matrices
+    unless they are told otherwise, cost a flow its round trip.
+
     Where the environment says what TensorFlow is to tell (`TF_CPP_MIN_LOG_LEVEL`), it tells that.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # Of retracing, for instance.
@@ -38,6 +41,7 @@ def start_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def start_worker(threads: int) -> None:

@@ -21,6 +21,7 @@ from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting.guard import Guard, write_rows
 from tfp_distill.runs.fitting.rows import first_rows, initial_rows, statistics_of
 from tfp_distill.runs.fitting.training_record import TrainingRecord, read_record, record_of
+from tfp_distill.runs.strategies import of_chief
 from tfp_distill.training import (
     Backup,
     PartwiseModel,
@@ -141,13 +142,13 @@ class _Meter(keras.callbacks.Callback):
         self.memory: dict[str, int] = {}  # The peak by name, where it is known.
 
     def on_epoch_begin(self, epoch, logs=None):
-        tf.test.experimental.sync_devices()
+        _wait_for_devices(self.model.distribute_strategy)
         self._memory.reset()
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         # Logs may be there while a device still works on the last update.
-        tf.test.experimental.sync_devices()
+        _wait_for_devices(self.model.distribute_strategy)
         self.seconds = time.perf_counter() - self._began
         peak = self._memory.read()
         # A CPU's allocator that leaves out small tensors counts none of a small flow's.
@@ -219,7 +220,7 @@ class _Reporter(keras.callbacks.Callback):
 
     def _validation_log_prob(self):
         parts = [self._log_prob(*_as_tuple(batch)).numpy() for batch in self._validation]
-        return np.concatenate(parts)
+        return of_chief(self.model.distribute_strategy, np.concatenate(parts))
 
     def _line(self, row: Mapping[str, Any]) -> str:
         left = row["seconds"] / row["step"] * (self._steps - row["step"])
@@ -237,6 +238,12 @@ class _Reporter(keras.callbacks.Callback):
             f"{self._label}: step {row['step']:,} of {self._steps:,}, "
             f"{', '.join(figures)}; {left:.0f} s left"
         )
+
+
+def _wait_for_devices(strategy: tf.distribute.Strategy) -> None:
+    # It cannot where there are several processes.
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        tf.test.experimental.sync_devices()
 
 
 def _as_tuple(batch: Any) -> tuple[tf.Tensor, ...]:

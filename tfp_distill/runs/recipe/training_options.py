@@ -8,7 +8,7 @@ from tfp_distill.runs.recipe.options import Options, option
 
 __all__ = ["TrainingOptions"]
 
-_STRATEGIES = ("default", "mirrored")
+_STRATEGIES = ("default", "mirrored", "multi_worker")
 _JIT_COMPILE: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
 
 
@@ -18,7 +18,9 @@ class TrainingOptions(Options):
 
     batch_size: int = option(512, "Rows of a training batch, of all devices together.")
     strategy: str = option(
-        "default", "default, one device; or mirrored, a share of each batch on every GPU."
+        "default",
+        "default, one device; mirrored, a share of each batch on every GPU; or multi_worker, on "
+        "every process of TF_CONFIG.",
     )
     warmup_steps: int = option(500, "Steps of linear warm-up, at most a tenth of the training.")
     clip_norm: float = option(1.0, "Largest norm of the gradient.")
