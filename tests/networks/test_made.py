@@ -77,40 +77,88 @@ def test_every_hidden_unit_is_used(made):
         assert np.all(np.asarray(gradient) != 0), bias.path
 
 
+def _scaled(values, parameters):
+    """A transform that shows all of its parameters, P >= 1."""
+    weights = tf.range(1, parameters.shape[0] + 1, dtype=values.dtype)
+    sums = tf.linalg.matvec(parameters, weights, transpose_a=True)
+    return values + sums, sums
+
+
+def _agrees_with_one_pass(made, z, condition):
+    x, sums = made.autoregress(_scaled, z, condition)
+    parameters = made(x, condition)
+    weights = np.arange(1, parameters.shape[1] + 1)
+    expected = np.einsum("npd,p->nd", parameters, weights)
+    np.testing.assert_allclose(sums, expected, atol=1e-9)
+    np.testing.assert_allclose(x - z, expected, atol=1e-9)
+
+
 def test_autoregress_agrees_with_one_pass(made):
-    x, condition = _inputs(made)
-    expected = made(x, condition)
-    blocks = []
+    _agrees_with_one_pass(made, *_inputs(made))
 
-    def emit(block, parameters):
-        np.testing.assert_allclose(parameters, expected[..., block], atol=1e-12)
-        blocks.append(np.arange(*block.indices(x.shape[1])))
-        return x[:, block]
 
-    rebuilt = made.autoregress(emit, tf.shape(x)[0], condition)
-    np.testing.assert_array_equal(rebuilt, x)
-    # Each dimension once; in the order of the network.
-    if made.get_config()["reverse"]:
-        blocks = blocks[::-1]
-    np.testing.assert_array_equal(np.concatenate(blocks), np.arange(x.shape[1]))
+@pytest.mark.parametrize("condition_dims", [0, 2])
+@pytest.mark.parametrize("dims", [9, 14])  # Blocks that fill whole turns, and some that do not.
+@pytest.mark.parametrize("hidden_units", [1, 7, 40])
+def test_autoregress_in_turns_agrees_with_one_pass(
+    dims, hidden_units, condition_dims, randomize, float64
+):
+    made = MADE(
+        dims,
+        hidden_units=hidden_units,
+        num_parameters=3,
+        num_hidden_layers=2,
+        reverse=True,
+        condition_dims=condition_dims,
+    )
+    randomize([made], size=0.3)
+    random = np.random.RandomState(0)
+    z = tf.constant(random.normal(size=(5, dims)))
+    condition = tf.constant(random.normal(size=(5, 2))) if condition_dims else None
+    _agrees_with_one_pass(made, z, condition)
+
+    # The gradient of the turns is that of x = z + sums(x), written out by fixed-point steps.
+    weights = [variable.value for variable in made.trainable_variables]
+    with tf.GradientTape() as turns:
+        x, _ = made.autoregress(_scaled, z, condition)
+        loss = tf.reduce_sum(tf.sin(x))
+    with tf.GradientTape() as steps:
+        x = z
+        for _ in range(dims):
+            sums = tf.einsum("npd,p->nd", made(x, condition), tf.constant([1.0, 2.0, 3.0], x.dtype))
+            x = z + sums
+        expected = tf.reduce_sum(tf.sin(x))
+    for a, b in zip(turns.gradient(loss, weights), steps.gradient(expected, weights), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize(
     ("dims", "hidden_units", "condition_dims", "blocks"),
-    [(2, 8, 0, 2), (6, 32, 0, 6), (63, 32, 0, 33), (63, 200, 0, 63), (9, 1, 0, 2), (6, 32, 3, 6)],
+    [(2, 8, 0, 2), (6, 32, 0, 6), (63, 32, 0, 33), (63, 200, 0, 63), (9, 1, 0, 2), (6, 32, 3, 7)],
 )
 def test_number_of_sequential_blocks(dims, hidden_units, condition_dims, blocks):
     made = MADE(dims, hidden_units=hidden_units, condition_dims=condition_dims)
     count = 0
 
-    def emit(block, parameters):
+    def transform(values, parameters):
         nonlocal count
         count += 1
-        return parameters[:, 0]
+        return values, values
 
     condition = tf.zeros([1, condition_dims]) if condition_dims else None
-    made.autoregress(emit, tf.constant(1), condition)
-    assert count == blocks
+    made.autoregress(transform, tf.zeros([1, dims]), condition)
+    assert count in (blocks, blocks + 1)  # The last of an odd number fills up its turn.
+
+
+def test_the_code_of_a_loop_does_not_grow_with_the_dimensions():
+    def operations(dims):
+        made = MADE(dims, hidden_units=32, num_parameters=2)
+        z = tf.TensorSpec([None, dims], tf.float32)
+        function = tf.function(lambda z: made.autoregress(_scaled, z), autograph=False)
+        graph = function.get_concrete_function(z).graph.as_graph_def()
+        return sum(len(f.node_def) for f in graph.library.function) + len(graph.node)
+
+    assert operations(63) == operations(20)
 
 
 def test_starts_as_zero_and_has_dense_counts():

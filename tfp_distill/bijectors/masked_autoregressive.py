@@ -24,13 +24,13 @@ class AutoregressiveConditioner(Protocol):
 
     def autoregress(
         self,
-        emit: Callable[[slice, tf.Tensor], tf.Tensor],
-        batch_size: tf.Tensor,
+        transform: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        z: tf.Tensor,
         condition: tf.Tensor | None,
-    ) -> tf.Tensor:
-        """Builds x `[batch, D]` block by block, at the cost of one pass.
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Solves x_i = T(z_i; parameters_i) for x, at the cost of one pass.
 
-        Calls `x_block = emit(block, parameters)` for successive slices of dimensions.
+        Returns x and log dx/dz `[batch, D]`, of `transform(values [M], parameters [P, M])`.
         """
 
 
@@ -84,12 +84,7 @@ class MaskedAutoregressive(KerasBijector):
         return z, tf.reduce_sum(log_derivative, axis=-1)
 
     def _forward_and_fldj(self, z, condition):
-        log_dets = []
-
-        def emit(block, parameters):
-            x, log_derivative = self._transform.forward_and_fldj(z[:, block], parameters)
-            log_dets.append(tf.reduce_sum(log_derivative, axis=-1))
-            return x
-
-        x = self._conditioner.autoregress(emit, tf.shape(z)[0], condition)
-        return x, tf.add_n(log_dets)
+        x, log_derivative = self._conditioner.autoregress(
+            self._transform.forward_and_fldj, z, condition
+        )
+        return x, tf.reduce_sum(log_derivative, axis=-1)

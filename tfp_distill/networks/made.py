@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.networks.autoregression import autoregress
+
 __all__ = ["MADE"]
 
 
@@ -22,7 +24,7 @@ class MADE(keras.layers.Layer):
     1..D-1 and sorted, so that the units of one degree are a slice. With a condition c there are
     also units of degree 0, that see nothing but c: the first dimension depends on c too.
 
-    Two ways to evaluate: `made(x)`, all dimensions at once; and `made.autoregress(emit, n)`, which
+    Two ways to evaluate: `made(x)`, all dimensions at once; and `made.autoregress(T, z)`, which
     builds x while it goes, computing each hidden unit once, when its inputs are known. Dimensions
     between which no new hidden unit becomes known are built together, so that D = 63 with 32 units
     takes at most 33 small steps.
@@ -108,71 +110,35 @@ class MADE(keras.layers.Layer):
 
     def autoregress(
         self,
-        emit: Callable[[slice, tf.Tensor], tf.Tensor],
-        batch_size: tf.Tensor,
+        transform: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        z: tf.Tensor,
         condition: tf.Tensor | None = None,
-    ) -> tf.Tensor:
-        """Builds x block by block while computing each hidden unit exactly once.
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Solves x_i = T(z_i; parameters_i(x_1 ... x_{i-1})), computing each hidden unit once.
 
         Args:
-          emit: called as `emit(block, parameters)` for successive slices of the dimensions of x,
-            with parameters `[batch, P, width]`; returns the values of x there.
-          batch_size: number of rows.
+          transform: T, as `transform(values [M], parameters [P, M])`; returns the values and the
+            logarithms of its derivatives, both `[M]`.
+          z: `[batch, D]`.
           condition: optional `[batch, C]`.
 
         Returns:
-          x `[batch, D]`.
+          x and the logarithms of the derivatives, both `[batch, D]`.
         """
-        kernels = self._masked_kernels()
-        condition_term = self._condition_term(condition) if self.conditional else None
-        # known[l] is the part of layer l's input that is known, a growing prefix.
-        known: list[tf.Tensor | None] = [None] * len(kernels)
-        done = 0
-        for degree, units in self._units_of_degrees():
-            if degree > done:
-                block = self._emit(emit, slice(done, degree), known[-1], kernels[-1], batch_size)
-                known[0] = block if known[0] is None else tf.concat([known[0], block], axis=-1)
-                done = degree
-            for layer in range(len(kernels) - 1):
-                pre = self._biases[layer].value[units]
-                below = known[layer]
-                if below is not None:
-                    pre += below @ kernels[layer][: below.shape[-1], units]
-                if layer == 0 and condition_term is not None:
-                    pre += condition_term[:, units]
-                new = self._activation(pre)
-                above = known[layer + 1]
-                known[layer + 1] = new if above is None else tf.concat([above, new], axis=-1)
-        last = self._emit(emit, slice(done, self._dims), known[-1], kernels[-1], batch_size)
-        x = last if known[0] is None else tf.concat([known[0], last], axis=-1)
-        return self._flip(x)
+        x, log_derivative = autoregress(
+            transform,
+            self._flip(z),
+            kernels=self._masked_kernels(),
+            biases=[bias.value for bias in self._biases],
+            degrees=self._degrees,
+            activation=self._activation,
+            condition_term=self._condition_term(condition) if self.conditional else None,
+        )
+        return self._flip(x), self._flip(log_derivative)
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
         return dict(self._config)
-
-    def _emit(self, emit, block, hidden, kernel, batch_size):
-        """Asks for x on `block`, in the order of this network, given the known hidden units."""
-        shape = [self.num_parameters, block.stop - block.start]
-        value = tf.reshape(self._biases[-1].value, [-1, self._dims])[:, block]
-        if hidden is None:
-            value = tf.broadcast_to(value, [batch_size, *shape])
-        else:
-            columns = tf.reshape(kernel, [-1, self.num_parameters, self._dims])
-            columns = columns[: hidden.shape[-1], :, block]
-            outputs = hidden @ tf.reshape(columns, [hidden.shape[-1], -1])
-            value += tf.reshape(outputs, [-1, *shape])
-        if self._reverse:
-            block = slice(self._dims - block.stop, self._dims - block.start)
-        return self._flip(emit(block, self._flip(value)))
-
-    def _units_of_degrees(self):
-        """Returns (degree, slice of the hidden units that have it) in ascending order."""
-        degrees, starts = np.unique(self._degrees, return_index=True)
-        stops = [*starts[1:], len(self._degrees)]
-        return [
-            (int(d), slice(int(a), int(b))) for d, a, b in zip(degrees, starts, stops, strict=True)
-        ]
 
     def _make_masks(self, num_hidden_layers):
         inputs, hidden = np.arange(1, self._dims + 1), self._degrees

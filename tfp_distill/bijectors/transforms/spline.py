@@ -72,7 +72,8 @@ class SplineTransform:
 
         Sums over bins are fastest along a first axis: `[..., P, C]` has them in strides.
         """
-        channels, shape = value.shape[-1], tf.shape(value)
+        shape = tf.shape(value)
+        channels = value.shape[-1] or shape[-1]
         rows = tf.reshape(parameters, [-1, self.num_parameters * channels])
         first = tf.reshape(tf.transpose(rows), [self.num_parameters, -1])
         clipped = tf.clip_by_value(value, -self._bound, self._bound)
