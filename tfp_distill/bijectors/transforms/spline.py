@@ -70,17 +70,14 @@ class SplineTransform:
     def _map(self, function, value, parameters):
         """Applies a function of the numbers `[M]` inside of the tails, and of `[P, M]`.
 
-        Sums over bins are fastest along a first axis: `[..., P, C]` has them in strides.
+        Sums over bins are fastest along a first axis.
         """
         shape = tf.shape(value)
-        channels = value.shape[-1] or shape[-1]
-        rows = tf.reshape(parameters, [-1, self.num_parameters * channels])
-        first = tf.reshape(tf.transpose(rows), [self.num_parameters, -1])
+        rows = tf.reshape(parameters, [-1, self.num_parameters, shape[-1]])
+        first = tf.reshape(tf.transpose(rows, [1, 0, 2]), [self.num_parameters, -1])
         clipped = tf.clip_by_value(value, -self._bound, self._bound)
-        flat = tf.reshape(tf.transpose(tf.reshape(clipped, [-1, channels])), [-1])
         mapped, log_derivative = (
-            tf.reshape(tf.transpose(tf.reshape(result, [channels, -1])), shape)
-            for result in function(flat, first)
+            tf.reshape(result, shape) for result in function(tf.reshape(clipped, [-1]), first)
         )
         inside = tf.abs(value) < self._bound
         return tf.where(inside, mapped, value), tf.where(inside, log_derivative, 0.0)
