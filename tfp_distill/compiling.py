@@ -101,8 +101,7 @@ class CompiledPass:
     from 256 on. Batches of the sizes that data happen to have run as a plain graph, which takes any
     size, about as fast. What runs is a function of the batch, and not of what was called before, so
     that equal calls have equal results to the last bit. Graphs of many thousand operations, such as
-    those that sample from autoregressive flows of many dimensions, XLA would compile for a minute:
-    they stay as they are.
+    those of flows of a hundred steps, XLA would compile for a minute: they stay as they are.
 
     Args:
       function: of tensors, the first axis of which is that of the batch.
