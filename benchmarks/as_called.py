@@ -4,9 +4,7 @@
 
 Both get the same batch, and take turns in one process; `first` is the first call of that size, with
 what is traced and compiled for it. The compiled pass is one for the batch's very shape, made by XLA
-where it pays. (Not where MAF samples 63 dimensions, which takes XLA most of a minute: that pass is
-a plain graph, unless --xla is given.) Quiet machine required; only the ratios mean anything
-elsewhere.
+where it pays. Quiet machine required; only the ratios mean anything elsewhere.
 """
 
 from __future__ import annotations
@@ -30,14 +28,11 @@ FLOWS = {
     ),
 }
 _NAMES = flags.DEFINE_list("flows", list(FLOWS), "Which of them.")
-_XLA = flags.DEFINE_boolean("xla", False, "Whether XLA compiles what takes it a minute, too.")
 
 
 def _measure(name: str, flow: Flow, direction: str, batch: tf.Tensor) -> None:
     call = getattr(flow, direction)
     use_xla = xla_pays(flow.suits_xla)
-    if (name, direction) == ("MAF D=63", "to_data"):
-        use_xla = _XLA.value
     first = seconds(lambda: call(batch))
     reference = compiled(call, batch, jit_compile=use_xla)
     longest = seconds(lambda: reference(batch))

@@ -11,15 +11,20 @@ from collections.abc import Sequence
 import source_tree
 
 
-def start(number: int, *commands: Sequence[str]) -> list[subprocess.Popen]:
-    """Starts a command in each of so many processes; one command is for all of them."""
+def free_addresses(number: int) -> list[str]:
+    """Returns addresses of this machine that nobody listens to."""
     sockets = [socket.socket() for _ in range(number)]
     for one in sockets:
         one.bind(("localhost", 0))
     addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
         one.close()
-    cluster, processes = {"worker": addresses}, []
+    return addresses
+
+
+def start(number: int, *commands: Sequence[str]) -> list[subprocess.Popen]:
+    """Starts a command in each of so many processes; one command is for all of them."""
+    cluster, processes = {"worker": free_addresses(number)}, []
     for index in range(number):
         config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
         command = commands[index % len(commands)]

@@ -50,6 +50,13 @@ def start(tmp_path, monkeypatch):
     return process
 
 
+def _wait_until(condition):
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < 60
+        time.sleep(0.05)
+
+
 def _ending(process, run_dir):
     """Returns the status of a process, and its lines without those of C++ libraries."""
     process.join(120)
@@ -74,28 +81,23 @@ def test_a_signal_ends_a_run_in_one_line_and_it_goes_on(number, status, message,
     run_dir = tmp_path / "run"
     long = ("--teacher_training_steps=100000",)
     process = start(run_dir, *long)
-    began, progress = time.monotonic(), run_dir / "teacher" / "progress.json"
-    while not progress.is_file() and time.monotonic() - began < 60:
-        time.sleep(0.05)
+    progress = run_dir / "teacher" / "progress.json"
+    _wait_until(progress.is_file)
     os.kill(process.pid, number)
     assert _ending(process, run_dir) == (status, [f"tfp-distill: {message}; {_GOES_ON}"])
     load_flow(run_dir / "teacher" / "flow.keras")
     before = progress.read_text()
     process = start(run_dir, *long)
-    began = time.monotonic()
-    while progress.read_text() == before and time.monotonic() - began < 60:
-        time.sleep(0.05)
+    _wait_until(lambda: progress.read_text() != before)
     process.kill()
     process.join()
-    assert progress.read_text() != before
 
 
 def test_two_processes_do_not_work_in_one_directory(start, tmp_path):
     run_dir, long = tmp_path / "run", "--teacher_training_steps=100000"
     first = start(run_dir, long)
-    began, progress = time.monotonic(), run_dir / "teacher" / "progress.json"
-    while not progress.is_file() and time.monotonic() - began < 60:
-        time.sleep(0.05)
+    progress = run_dir / "teacher" / "progress.json"
+    _wait_until(progress.is_file)
     second = start(run_dir, long, errors=str(tmp_path / "second.err"))
     status, lines = _ending(second, tmp_path / "second")
     first.kill()

@@ -1,13 +1,12 @@
 """Tests of parts that work at the same time: what they learn, and what crosses their boundaries."""
 
-import contextlib
 import functools
 import math
 import os
-import socket
 import subprocess
 import sys
 
+import clusters
 import keras
 import numpy as np
 import pytest
@@ -353,11 +352,7 @@ def test_replicas_and_distillers_have_no_devices(two_replicas):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes as on Linux and macOS")
 def test_parts_work_in_other_processes():
     try:
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-            for one in sockets:
-                one.bind(("localhost", 0))
-            addresses = ",".join(f"localhost:{one.getsockname()[1]}" for one in sockets)
+        addresses = ",".join(clusters.free_addresses(2))
     except OSError as error:
         pytest.skip(f"no port of this machine can be opened: {error}")
     script = [sys.executable, worker_processes.__file__]
