@@ -15,10 +15,12 @@ if TYPE_CHECKING:
         LogDensityLoss,
         LossWeightSchedule,
         ReverseKLLoss,
+        SampleTeacher,
         SynthesizedLoss,
         SynthesizedLossGate,
         TeacherPairs,
         align_with_teacher,
+        conditional_teacher,
     )
     from tfp_distill.export import export_flow
     from tfp_distill.flows import (
@@ -60,12 +62,14 @@ __all__ = [
     "PixelFormat",
     "PrefixCache",
     "ReverseKLLoss",
+    "SampleTeacher",
     "StopOnSkippedSteps",
     "SynthesizedLoss",
     "SynthesizedLossGate",
     "TabularGlowConfig",
     "TeacherPairs",
     "align_with_teacher",
+    "conditional_teacher",
     "export_flow",
     "interpolate",
     "load_flow",

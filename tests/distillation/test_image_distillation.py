@@ -16,7 +16,7 @@ from tfp_distill import (
     SynthesizedLoss,
     align_with_teacher,
 )
-from tfp_distill.distillation.teacher import DistributionTeacher
+from tfp_distill.distillation.teachers import DistributionTeacher
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from tfp_distill.distillation import (
     ForwardKLLoss,
     SynthesizedLoss,
 )
-from tfp_distill.distillation.teacher import as_teacher
+from tfp_distill.distillation.teachers import as_teacher
 
 tfb = tfp.bijectors
 ROWS, LIMIT = 64, 0.5

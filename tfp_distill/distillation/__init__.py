@@ -26,6 +26,7 @@ from tfp_distill.distillation.losses import (
 )
 from tfp_distill.distillation.shared_pass import sample_teacher
 from tfp_distill.distillation.teacher_pairs import TeacherPairs
+from tfp_distill.distillation.teachers import SampleTeacher, conditional_teacher
 
 __all__ = [
     "DataBalance",
@@ -39,10 +40,12 @@ __all__ = [
     "LogDensityLoss",
     "LossWeightSchedule",
     "ReverseKLLoss",
+    "SampleTeacher",
     "SynthesizedLoss",
     "SynthesizedLossGate",
     "TeacherPairs",
     "align_with_teacher",
+    "conditional_teacher",
     "copy_linear_maps",
     "copy_matching_steps",
     "have_same_linear_maps",

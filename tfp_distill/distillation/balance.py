@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.distillation.callbacks import DistillerCallback
-from tfp_distill.distillation.teacher import as_teacher
+from tfp_distill.distillation.teachers import check_knowledge
 from tfp_distill.training import averaged_weights
 
 __all__ = ["DataBalance"]
@@ -76,7 +76,8 @@ class DataBalance(DistillerCallback):
         """Takes the distiller.
 
         Raises:
-          ValueError: if it has no loss of the name, or gives it and the nll no weight.
+          ValueError: if it has no loss of the name, or gives it and the nll no weight, or a teacher
+            without a density.
         """
         super().set_model(model)
         weights = model.initial_loss_weights
@@ -94,7 +95,8 @@ class DataBalance(DistillerCallback):
         self._nll = tf.function(
             lambda *batch: -model.student.log_prob(*batch), autograph=False, reduce_retracing=True
         )
-        teacher = as_teacher(model.teacher)
+        teacher = model.teacher
+        check_knowledge(teacher, "density", f"`{type(self).__name__}`")
         self._nll_of_teacher = tf.function(
             lambda *batch: -teacher.trace(*batch).log_prob(), autograph=False, reduce_retracing=True
         )

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.distillation.distiller import FlowDistiller
+from tfp_distill.distillation.teachers import TeacherWithoutLatents, check_knowledge
 from tfp_distill.training import StepRandom
 
 __all__ = [
@@ -139,6 +140,9 @@ class DistillationMonitor(DistillerCallback):
     Adds to the logs, as plain means over `x`:
 
     - `val_nll_gap`: nll of the student minus nll of the teacher, in nats per example;
+
+    and, where the teacher has latents,
+
     - `val_latent_distance`: mean |f_s(x) - f_t(x)| per dimension;
     - `val_sample_distance`: mean |f_s^-1(z) - f_t^-1(z)| per dimension, in units of the student's
       scale, for as many fixed standard-normal z; without those whose samples are left out (see
@@ -163,14 +167,19 @@ class DistillationMonitor(DistillerCallback):
         self._distances: Callable[..., dict[str, tf.Tensor]]  # Of `set_model`.
 
     def set_model(self, model: keras.Model) -> None:
-        """Prepares the comparison of the model's student and teacher."""
+        """Prepares the comparison of the model's student and teacher.
+
+        Raises:
+          ValueError: if the teacher has no density.
+        """
         super().set_model(model)
+        check_knowledge(model.teacher, "density", f"`{type(self).__name__}`")
         self._distances = tf.function(
             _sums_of_distances(model), autograph=False, reduce_retracing=True
         )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Adds the three figures to `logs`."""
+        """Adds the figures to `logs`."""
         totals: dict[str, float] = {}
         for index, batch in enumerate(self._batches):
             for name, value in self._distances(tf.constant(index), *batch).items():
@@ -184,12 +193,15 @@ def _sums_of_distances(distiller: FlowDistiller) -> Callable[..., dict[str, tf.T
         random = StepRandom(distiller.seed, index, stream="evaluation")
         shared = distiller.shared_pass(x, condition, random)
         student, teacher = shared.student_trace, shared.teacher_trace
+        gap = {"val_nll_gap": teacher.log_prob() - student.log_prob()}
+        if isinstance(distiller.teacher, TeacherWithoutLatents):
+            return {name: tf.reduce_sum(rows) for name, rows in gap.items()}
         samples = shared.student_sample_of_kept(1.0).x - shared.teacher_sample(1.0).x
         samples = tf.abs(distiller.student.standardize.in_units_of_scale(samples))
         samples = tf.reshape(samples, [tf.shape(x)[0], -1])
         apart = tf.abs(student.latents[-1] - teacher.latents[-1])
         distances = {
-            "val_nll_gap": teacher.log_prob() - student.log_prob(),
+            **gap,
             "val_latent_distance": tf.reduce_mean(apart, axis=-1),
             "val_sample_distance": shared.average_over_kept(1.0, tf.reduce_mean(samples, axis=-1)),
         }

@@ -8,37 +8,31 @@ from typing import Any
 import numpy as np
 
 from tfp_distill.distillation.losses import DistillationLoss
-from tfp_distill.distillation.teacher import Teacher
+from tfp_distill.distillation.teachers import AnyTeacher
 from tfp_distill.distillation.weighted_sum import RESERVED_NAMES
 from tfp_distill.flows import Flow
 
 __all__ = ["check_losses", "check_pair", "check_weights", "check_without_data"]
 
 
-def check_pair(student: Any, as_given: Any, teacher: Teacher) -> None:
-    """Raises `ValueError` if a student cannot learn from a teacher.
-
-    Args:
-      student: learns.
-      as_given: the teacher as the user gave it.
-      teacher: the same as a `Teacher`.
-    """
+def check_pair(student: Any, teacher: AnyTeacher) -> None:
+    """Raises `ValueError` if a student cannot learn from a teacher."""
     if not isinstance(student, Flow):
         raise ValueError(f"`student` must be a Flow, got {type(student).__name__}.")
-    if as_given is student:
+    if teacher is student:
         raise ValueError("`teacher` must be another model than `student`, got the same object.")
     if tuple(teacher.event_shape) != tuple(student.event_shape):
         raise ValueError(
             "`teacher` and `student` must have the same event shape, got "
             f"{tuple(teacher.event_shape)} and {tuple(student.event_shape)}."
         )
-    dims = [m.config.condition_dims if isinstance(m, Flow) else 0 for m in (as_given, student)]
+    dims = [_condition_dims(model) for model in (teacher, student)]
     if dims[0] != dims[1]:
         raise ValueError(
             "`teacher` and `student` must take conditions of the same size, got "
             f"{dims[0]} and {dims[1]}."
         )
-    columns = [m.config.columns if isinstance(m, Flow) else None for m in (as_given, student)]
+    columns = [m.config.columns if isinstance(m, Flow) else None for m in (teacher, student)]
     if columns[0] != columns[1]:
         raise ValueError(
             "`teacher` and `student` must take columns for the same kinds, with the same bounds, "
@@ -46,8 +40,14 @@ def check_pair(student: Any, as_given: Any, teacher: Teacher) -> None:
         )
 
 
+def _condition_dims(model: Any) -> int:
+    if isinstance(model, Flow):
+        return model.config.condition_dims
+    return getattr(model, "condition_dims", 0)  # A user's own teacher may not know of conditions.
+
+
 def check_losses(
-    losses: Sequence[Any], weights: Sequence[float], student: Flow, teacher: Teacher
+    losses: Sequence[Any], weights: Sequence[float], student: Flow, teacher: AnyTeacher
 ) -> None:
     """Raises `ValueError` if losses do not fit each other, the student or the teacher.
 
@@ -72,6 +72,7 @@ def check_losses(
                 f"{', '.join(RESERVED_NAMES)}; got {loss.name!r} again."
             )
         names.append(loss.name)
+        loss.check_teacher(teacher)
         loss.check(student_steps=student.num_steps, teacher_steps=teacher.num_steps)
     if len(weights) != len(losses):
         raise ValueError(

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_distill.distillation.checks import (
     check_losses,
@@ -17,7 +16,7 @@ from tfp_distill.distillation.checks import (
 )
 from tfp_distill.distillation.losses import DistillationLoss
 from tfp_distill.distillation.shared_pass import DrawnPairs, SharedPass, sample_teacher
-from tfp_distill.distillation.teacher import Teacher, as_teacher
+from tfp_distill.distillation.teachers import as_teacher
 from tfp_distill.distillation.weighted_sum import LEFT_OUT, NLL, weighted_sum
 from tfp_distill.flows import Flow
 from tfp_distill.training import Part, Partition, PartwiseModel, StepRandom, losses_by_name
@@ -56,8 +55,10 @@ class FlowDistiller(PartwiseModel):
 
     Args:
       student: the flow to train.
-      teacher: a `Flow`, or any `tfd.TransformedDistribution` over a standard normal base. It needs
-        the student's event shape and nothing else in common with it.
+      teacher: a `Flow`; a `tfd.Distribution`, which has latents if it is transformed from a
+        standard normal base; a function of a number and a seed that returns samples, or an array
+        of samples (`SampleTeacher`); or what `conditional_teacher` returns. It needs the student's
+        event shape, and what the losses look at: latents, a density or samples.
       distillation_losses: one or more losses with different names.
       distillation_loss_weights: one non-negative weight a loss; 1 each by default.
       student_loss_weight: non-negative weight of the nll, which leaves the others' as they are.
@@ -82,15 +83,15 @@ class FlowDistiller(PartwiseModel):
         self,
         *,
         student: Flow,
-        teacher: Flow | Teacher | tfp.distributions.TransformedDistribution,
+        teacher: Any,
         distillation_losses: DistillationLoss | Sequence[DistillationLoss],
         distillation_loss_weights: float | Sequence[float] | None = None,
         student_loss_weight: float = 1.0,
         seed: int = 0,
         name: str | None = None,
     ) -> None:
-        as_given, teacher = teacher, as_teacher(teacher)
-        check_pair(student, as_given, teacher)
+        teacher = as_teacher(teacher)
+        check_pair(student, teacher)
         losses = _as_tuple(distillation_losses)
         if distillation_loss_weights is None:
             distillation_loss_weights = [1.0] * len(losses)
@@ -99,8 +100,7 @@ class FlowDistiller(PartwiseModel):
         names = (*student.loss_names, *(loss.name for loss in losses), LEFT_OUT)
         super().__init__(loss_names=names, seed=seed, name=name)
         self.student = student
-        self.teacher = as_given
-        self._teacher = teacher
+        self.teacher = teacher
         self._losses = {loss.name: loss for loss in losses}
         self._names = (NLL, *self._losses)
         self._weights_of_losses = self.add_weight(
@@ -214,7 +214,7 @@ class FlowDistiller(PartwiseModel):
         size = check_without_data(self.student, self._losses_of_data, batch_size, steps)
         if not self.adapted:
             rows = max(size, 4096)
-            self.adapt(sample_teacher(self.student, self._teacher, rows, seed=self.seed))
+            self.adapt(sample_teacher(self.student, self.teacher, rows, seed=self.seed))
         placeholder = tf.zeros([size, *self.student.event_shape], self.compute_dtype)
         return super().fit(tf.data.Dataset.from_tensors(placeholder).repeat(), **kwargs)
 
@@ -310,11 +310,11 @@ class FlowDistiller(PartwiseModel):
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> SharedPass:
         """Returns the view of a batch that all losses share."""
-        return SharedPass(self.student, self._teacher, x, condition, random)
+        return SharedPass(self.student, self.teacher, x, condition, random)
 
     def _training_pass(self, x, condition, random, **options) -> SharedPass:
         return SharedPass(
-            self.student, self._teacher, x, condition, random, pairs=self._pairs, **options
+            self.student, self.teacher, x, condition, random, pairs=self._pairs, **options
         )
 
     def _weighted(self, shared: SharedPass, part: Part | None = None) -> dict[str, tf.Tensor]:

@@ -9,11 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_distill.bijectors import ActNorm, InvertibleLinear, KerasBijector, TracedChain
 from tfp_distill.distillation.alignment import align_steps
-from tfp_distill.distillation.teacher import Teacher, as_teacher
+from tfp_distill.distillation.teachers import as_teacher, check_knowledge
 from tfp_distill.flows import Flow
 from tfp_distill.networks import MADE
 
@@ -34,7 +33,7 @@ _SIZES = (
 
 def align_with_teacher(
     student: Flow,
-    teacher: Flow | Teacher | tfp.distributions.TransformedDistribution,
+    teacher: Any,
     x: Any,
     condition: Any = None,
     **statistics: Any,
@@ -60,15 +59,15 @@ def align_with_teacher(
     Args:
       student: a flow whose steps have `InvertibleLinear` maps, as `TabularGlowConfig` and
         `GlowConfig` build them.
-      teacher: a flow or distribution, as for `FlowDistiller`; for a student of images, a flow of
-        images.
+      teacher: a flow or another teacher with latents, as for `FlowDistiller`; for a student of
+        images, a flow of images.
       x: data `[batch, ...]`, at least 2 D rows of vectors or 2 images.
       condition: `[batch, C]` for conditional flows.
       **statistics: `statistics` and `condition_statistics`, as for `Flow.adapt`.
 
     Raises:
-      ValueError: if a step of the student has no `InvertibleLinear`, the teacher of a student of
-        images has no levels, or there are too few rows.
+      ValueError: if a step of the student has no `InvertibleLinear`, the teacher has no latents or
+        that of a student of images no levels, or there are too few rows.
     """
     is_image = len(student.event_shape) == 3
     chain = student.bijector
@@ -78,6 +77,7 @@ def align_with_teacher(
         rule = "images" if is_image else "rows, twice the dimensions"
         raise ValueError(f"`x` must have at least {smallest} {rule}, got {len(x)}.")
     teacher, x = as_teacher(teacher), _with_noise(student, x)
+    check_knowledge(teacher, "latents", "`align_with_teacher`")
     if is_image and not getattr(teacher, "level_ends", ()):
         raise ValueError(
             "`teacher` must be a Glow of images, as the student, got one without levels."

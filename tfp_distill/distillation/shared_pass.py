@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import Trace
-from tfp_distill.distillation.teacher import Teacher
+from tfp_distill.distillation.teachers import AnyTeacher, TeacherWithoutLatents
 from tfp_distill.flows import Flow
 from tfp_distill.training import StepRandom
 
@@ -29,9 +29,9 @@ class Generated(NamedTuple):
     """What a flow makes of shared latents.
 
     Attributes:
-      z: the latents `[batch, D]`.
+      z: the latents `[batch, D]`; `[batch, 0]` of a teacher that has none.
       x: the data `[batch, ...]`.
-      fldj: log|det dx/dz| `[batch]`.
+      fldj: log|det dx/dz| `[batch]`; 0 without latents.
     """
 
     z: tf.Tensor
@@ -69,6 +69,8 @@ class SharedPass:
         sqrt(mean_d (f_t(x)_d - z_d)^2) <= 0.1
         |x_d - mean_d| <= 30 scale_d    with the student's statistics, if it was given any
 
+    where a teacher that has no latents, or no density, is sure of those.
+
     Of the student's samples x, those are left out that the teacher knows nothing of, where not all
     |f_t(x)_d| <= 10: what an affine autoregressive teacher says there, of numbers without limit, is
     no guide.
@@ -88,7 +90,7 @@ class SharedPass:
     def __init__(
         self,
         student: Flow,
-        teacher: Teacher,
+        teacher: AnyTeacher,
         x: tf.Tensor,
         condition: tf.Tensor | None,
         random: StepRandom,
@@ -204,9 +206,10 @@ class SharedPass:
         if self._pairs_of(temperature) is not None:
             return tf.ones(tf.shape(self.x)[:1], tf.bool)
         sample, trace = self._raw_sample(temperature), self._raw_trace(temperature)
-        error = tf.reduce_mean(tf.square(trace.latents[-1] - sample.z), axis=-1)
-        # Nothing that is no number is at most anything.
-        kept = (error <= _ROUND_TRIP**2) & tf.math.is_finite(sample.fldj)
+        # The sum, because a teacher may have no latents. What is no number is at most nothing.
+        error = tf.reduce_sum(tf.square(trace.latents[-1] - sample.z), axis=-1)
+        largest = _ROUND_TRIP**2 * sample.z.shape[-1]
+        kept = (error <= largest) & tf.math.is_finite(sample.fldj)
         return kept & tf.math.is_finite(trace.log_prob()) & self._is_in_region(sample.x)
 
     def kept_teacher_samples(self) -> tf.Tensor:
@@ -258,6 +261,11 @@ class SharedPass:
         return is_in | tf.reduce_all(standardize.forward_and_fldj(ends)[0] == ends)
 
     def _make_raw_sample(self, temperature: float) -> Generated:
+        if isinstance(self.teacher, TeacherWithoutLatents):
+            rows, dtype = tf.shape(self.x)[0], self.x.dtype
+            x = self.teacher.sample(self._random, rows, self.condition)
+            x = tf.stop_gradient(tf.cast(x, dtype))
+            return Generated(tf.zeros([rows, 0], dtype), x, tf.zeros([rows], dtype))
         z = self.latents(temperature)
         return Generated(z, *map(tf.stop_gradient, self._generate(self.teacher, z)))
 
@@ -284,7 +292,7 @@ def average_over(rows: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
     return tf.where(rows, losses, 0.0) * (size / tf.maximum(number, 1.0))
 
 
-def sample_teacher(student: Flow, teacher: Teacher, n: int, *, seed: int) -> tf.Tensor:
+def sample_teacher(student: Flow, teacher: AnyTeacher, n: int, *, seed: int) -> tf.Tensor:
     """Returns those of n samples of a teacher without condition that it is sure of.
 
     Args:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfp_distill.bijectors import Trace
 from tfp_distill.distillation.callbacks import DistillerCallback
 from tfp_distill.distillation.shared_pass import DrawnPairs, Generated
+from tfp_distill.distillation.teachers import SampleTeacher, TeacherWithoutLatents
 from tfp_distill.training import StepRandom
 
 __all__ = ["TeacherPairs"]
@@ -59,9 +60,15 @@ class TeacherPairs(DistillerCallback):
         """Takes the distiller.
 
         Raises:
-          ValueError: if its flows are conditional: pairs would have to know the conditions.
+          ValueError: if its flows are conditional: pairs would have to know the conditions. Or if
+            the teacher is a `SampleTeacher`, which keeps its samples itself.
         """
         super().set_model(model)
+        if isinstance(model.teacher, SampleTeacher):
+            raise ValueError(
+                f"`{type(self).__name__}` must be used with teachers that make samples, got "
+                f"{model.teacher.description}, which are kept as they are."
+            )
         if model.student.config.condition_dims:
             raise ValueError(
                 f"`{type(self).__name__}` must be used with flows without a condition, got one of "
@@ -73,6 +80,8 @@ class TeacherPairs(DistillerCallback):
         model, dtype = self.model, self.model.compute_dtype
         shape, dims = model.student.event_shape, model.student.latent_dims
         self._make = tf.function(self._pairs, jit_compile=model.uses_xla, autograph=False)
+        if isinstance(model.teacher, TeacherWithoutLatents):
+            dims = 0
         widths = _Columns(z=(dims,), x=shape, fldj=(), latent=(dims,), ildjs=self._num_ildjs())
         with model.distribute_strategy.scope():
             self._columns = _Columns(

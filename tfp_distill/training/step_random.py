@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -38,30 +39,45 @@ class StepRandom(NamedTuple):
 
         Every call within a step returns the same numbers: latents are shared, not drawn twice.
         """
-        shape = [self._all(rows), dims]
         # XLA's own choice of algorithm is tens of times slower on a CPU.
-        noise = tf.random.stateless_normal(shape, self._seeds(), dtype=dtype, alg="philox")
-        return self._own(noise, rows)
+        return self.rows_of(
+            rows,
+            lambda n, seeds: tf.random.stateless_normal(
+                [n, dims], seeds, dtype=dtype, alg="philox"
+            ),
+        )
 
     def integers(self, rows: tf.Tensor | int, limit: tf.Tensor | int) -> tf.Tensor:
         """Returns this replica's `[rows]` of uniform integers from 0 to below `limit`, int32."""
-        numbers = tf.random.stateless_uniform(
-            [self._all(rows)], self._seeds(), 0, limit, tf.int32, alg="philox"
+        return self.rows_of(
+            rows,
+            lambda n, seeds: tf.random.stateless_uniform(
+                [n], seeds, 0, limit, tf.int32, alg="philox"
+            ),
         )
-        return self._own(numbers, rows)
+
+    def rows_of(
+        self, rows: tf.Tensor | int, draw: Callable[[tf.Tensor | int, tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
+        """Returns this replica's own `rows` of what is drawn for the global batch.
+
+        Args:
+          rows: their number.
+          draw: takes the number of rows of the global batch and a stateless seed, int32 `[2]`.
+        """
+        if self.global_rows is None:
+            return draw(rows, self._seeds())
+        drawn = draw(tf.shape(self.global_rows)[0], self._seeds())
+        return drawn[self.first_row : self.first_row + rows]
+
+    def own_seeds(self) -> tf.Tensor:
+        """Returns a stateless seed, int32 `[2]`, that other replicas do not have."""
+        if self.global_rows is None:
+            return self._seeds()
+        return tf.random.fold_in(self._seeds(), self.first_row)
 
     def _seeds(self):
         return tf.stack([_salted(self.stream, self.seed), tf.cast(self.step, tf.int32)])
-
-    def _all(self, rows):
-        """Returns the number of rows of the global batch."""
-        return rows if self.global_rows is None else tf.shape(self.global_rows)[0]
-
-    def _own(self, numbers, rows):
-        """Returns the rows of this replica."""
-        if self.global_rows is None:
-            return numbers
-        return numbers[self.first_row : self.first_row + rows]
 
 
 def sample_latents(

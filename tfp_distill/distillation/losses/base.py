@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from tfp_distill.distillation.shared_pass import SharedPass
+from tfp_distill.distillation.teachers import (
+    AnyTeacher,
+    Knowledge,
+    TeacherWithoutLatents,
+    check_knowledge,
+)
 from tfp_distill.training import Part, Partition
 
 __all__ = ["DistanceLoss", "DistillationLoss", "FromLatents", "OverTeacherSamples"]
@@ -30,8 +36,10 @@ class DistillationLoss(abc.ABC):
 
     Attributes:
       name: name in the logs; unique within a `FlowDistiller`.
+      needed_of_teacher: what a teacher must have, "samples", "density" or "latents".
     """
 
+    needed_of_teacher: ClassVar[Knowledge] = "latents"
     name: str
 
     @property
@@ -41,6 +49,10 @@ class DistillationLoss(abc.ABC):
 
     def check(self, *, student_steps: int, teacher_steps: int) -> None:  # noqa: B027
         """Raises `ValueError` if the loss does not fit flows of so many steps."""
+
+    def check_teacher(self, teacher: AnyTeacher) -> None:
+        """Raises `ValueError` if a teacher does not know what the loss needs."""
+        check_knowledge(teacher, self.needed_of_teacher, f"{self.name!r}")
 
     @abc.abstractmethod
     def __call__(self, shared: SharedPass) -> tf.Tensor:
@@ -126,6 +138,15 @@ class FromLatents(DistillationLoss):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OverTeacherSamples(FromLatents):
     """A loss over samples of the teacher, those that it can be sure of, see `SharedPass`."""
+
+    def check_teacher(self, teacher: AnyTeacher) -> None:
+        """Also checks that a teacher without latents is sampled at temperature 1."""
+        super().check_teacher(teacher)
+        if self.temperature != 1 and isinstance(teacher, TeacherWithoutLatents):
+            raise ValueError(
+                f"`temperature` must be 1 for a teacher without latents, got {self.temperature} "
+                f"in {self.name!r}."
+            )
 
     def left_out(self, shared: SharedPass) -> tf.Tensor:
         """Those that the `SharedPass` does not keep."""

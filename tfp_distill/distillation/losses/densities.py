@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,7 @@ import tensorflow as tf
 from tfp_distill.bijectors import Trace, standard_normal_log_prob
 from tfp_distill.distillation.losses.base import DistanceLoss, FromLatents, OverTeacherSamples
 from tfp_distill.distillation.shared_pass import SharedPass
+from tfp_distill.distillation.teachers import Knowledge
 
 __all__ = ["ForwardKLLoss", "LogDensityLoss", "ReverseKLLoss"]
 
@@ -22,6 +24,7 @@ class LogDensityLoss(DistanceLoss):
     distance(log p_s(x) / D, log p_t(x) / D)
     """
 
+    needed_of_teacher: ClassVar[Knowledge] = "density"
     name: str = "log_density_loss"
 
     def __call__(self, shared: SharedPass) -> tf.Tensor:
@@ -37,9 +40,11 @@ class ForwardKLLoss(OverTeacherSamples):
 
     log p_t(x) - log p_s(x),  x = f_t^-1(z),  z ~ N(0, temperature^2 I)
 
-    Unbiased at temperature 1. Attributes: see `SynthesizedLoss`.
+    Unbiased at temperature 1. Of a teacher that has samples and no density it is -log p_s(x), the
+    cross-entropy. Attributes: see `SynthesizedLoss`.
     """
 
+    needed_of_teacher: ClassVar[Knowledge] = "samples"
     name: str = "forward_kl_loss"
 
     def __call__(self, shared: SharedPass) -> tf.Tensor:
@@ -62,6 +67,7 @@ class ReverseKLLoss(FromLatents):
     identical flows therefore agree up to rounding only.
     """
 
+    needed_of_teacher: ClassVar[Knowledge] = "density"
     name: str = "reverse_kl_loss"
 
     def __call__(self, shared: SharedPass) -> tf.Tensor:
