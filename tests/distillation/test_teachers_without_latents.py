@@ -124,7 +124,7 @@ def test_trainings_repeat_and_data_may_take_part(teacher):
 
 
 @pytest.mark.slow
-def test_replicas_see_the_samples_of_one_device(frozen):
+def test_replicas_see_the_samples_of_one_device(two_replicas):
     def train(strategy):
         with strategy.scope():
             student = make_flow("glow", seed=1)
@@ -133,7 +133,7 @@ def test_replicas_see_the_samples_of_one_device(frozen):
         distiller.fit(batches(data(30)), epochs=2, verbose=0)
         return values(student)
 
-    for one, other in zip(train(tf.distribute.get_strategy()), train(frozen), strict=True):
+    for one, other in zip(train(tf.distribute.get_strategy()), train(two_replicas), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
