@@ -9,13 +9,15 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.distillation.checks import (
+    check_count,
     check_losses,
     check_pair,
     check_weights,
     check_without_data,
 )
+from tfp_distill.distillation.drawing import DrawnPairs
 from tfp_distill.distillation.losses import DistillationLoss
-from tfp_distill.distillation.shared_pass import DrawnPairs, SharedPass, sample_teacher
+from tfp_distill.distillation.shared_pass import SharedPass, sample_teacher
 from tfp_distill.distillation.teachers import as_teacher
 from tfp_distill.distillation.weighted_sum import LEFT_OUT, NLL, weighted_sum
 from tfp_distill.flows import Flow
@@ -32,10 +34,9 @@ class FlowDistiller(PartwiseModel):
 
     per example, with nll in nats per example (Walton et al., 2023, eq. 15, as a minimised loss).
     The argument names are those of `keras.distillation.Distiller`, which takes the teacher first:
-    here all are given by name. Its `student_loss_weight` w is from 0 to 1, 0.5 by default, and
-    gives the distillation losses together the weight 1 - w; here it is a weight of its own, 1 by
-    default, and the others are what they are said to be. Keras's loss is this one with
-    `student_loss_weight=w, distillation_loss_weights=[(1 - w) * weight, ...]`. Example:
+    here all are given by name. Its `student_loss_weight` w, 0.5 by default, gives the distillation
+    losses together the weight 1 - w; here it is a weight of its own, 1 by default. Keras's loss is
+    this one with `student_loss_weight=w, distillation_loss_weights=[(1 - w) * w_i...]`. Example:
 
         distiller = FlowDistiller(
             student=student, teacher=teacher,
@@ -62,6 +63,8 @@ class FlowDistiller(PartwiseModel):
       distillation_losses: one or more losses with different names.
       distillation_loss_weights: one non-negative weight a loss; 1 each by default.
       student_loss_weight: non-negative weight of the nll, which leaves the others' as they are.
+      rows_per_sample: training draws one sample of the teacher for so many rows of the data. Losses
+        over the teacher's samples keep their size, and cost that much less.
       seed: seed of the shared latents.
       name: name of the model.
 
@@ -87,6 +90,7 @@ class FlowDistiller(PartwiseModel):
         distillation_losses: DistillationLoss | Sequence[DistillationLoss],
         distillation_loss_weights: float | Sequence[float] | None = None,
         student_loss_weight: float = 1.0,
+        rows_per_sample: int = 1,
         seed: int = 0,
         name: str | None = None,
     ) -> None:
@@ -110,6 +114,7 @@ class FlowDistiller(PartwiseModel):
             aggregation="only_first_replica",
             name="loss_weights",
         )
+        self._rows_per_sample = check_count("rows_per_sample", rows_per_sample)
         self._active: tuple[str, ...] = ()
         self._pairs: DrawnPairs | None = None
         values = (student_loss_weight, *weights)
@@ -213,8 +218,7 @@ class FlowDistiller(PartwiseModel):
         steps = kwargs.get("steps_per_epoch")
         size = check_without_data(self.student, self._losses_of_data, batch_size, steps)
         if not self.adapted:
-            rows = max(size, 4096)
-            self.adapt(sample_teacher(self.student, self.teacher, rows, seed=self.seed))
+            self.adapt(sample_teacher(self.student, self.teacher, max(size, 4096), seed=self.seed))
         placeholder = tf.zeros([size, *self.student.event_shape], self.compute_dtype)
         return super().fit(tf.data.Dataset.from_tensors(placeholder).repeat(), **kwargs)
 
@@ -297,6 +301,7 @@ class FlowDistiller(PartwiseModel):
             "distillation_losses": [serialize(loss) for loss in self.distillation_losses],
             "distillation_loss_weights": [weights[loss.name] for loss in self.distillation_losses],
             "student_loss_weight": weights[NLL],
+            "rows_per_sample": self._rows_per_sample,
             "seed": self._seed,
             "name": self.name,
         }
@@ -313,9 +318,8 @@ class FlowDistiller(PartwiseModel):
         return SharedPass(self.student, self.teacher, x, condition, random)
 
     def _training_pass(self, x, condition, random, **options) -> SharedPass:
-        return SharedPass(
-            self.student, self.teacher, x, condition, random, pairs=self._pairs, **options
-        )
+        options.update(pairs=self._pairs, rows_per_sample=self._rows_per_sample)
+        return SharedPass(self.student, self.teacher, x, condition, random, **options)
 
     def _weighted(self, shared: SharedPass, part: Part | None = None) -> dict[str, tf.Tensor]:
         values = tf.unstack(self._weights_of_losses.value, len(self._names))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import Trace
+from tfp_distill.distillation.drawing import Drawing, DrawnPairs, Generated, average_over
 from tfp_distill.distillation.teachers import AnyTeacher, TeacherWithoutLatents
 from tfp_distill.flows import Flow
 from tfp_distill.training import StepRandom
 
-__all__ = ["DrawnPairs", "Generated", "SharedPass", "average_over", "sample_teacher"]
+__all__ = ["SharedPass", "sample_teacher"]
 
 # Samples further from the student's mean, in units of its scale, are no data of any kind.
 _REGION = 30.0
@@ -23,35 +23,6 @@ _ROUND_TRIP = 0.1
 # Latents of a size that a standard normal distribution does not have, which come of a teacher that
 # is far from all data that it has seen.
 _LATENT = 10.0
-
-
-class Generated(NamedTuple):
-    """What a flow makes of shared latents.
-
-    Attributes:
-      z: the latents `[batch, D]`; `[batch, 0]` of a teacher that has none.
-      x: the data `[batch, ...]`.
-      fldj: log|det dx/dz| `[batch]`; 0 without latents.
-    """
-
-    z: tf.Tensor
-    x: tf.Tensor
-    fldj: tf.Tensor
-
-
-class DrawnPairs(NamedTuple):
-    """Where samples of the teacher come from that were made before, see `TeacherPairs`.
-
-    Attributes:
-      temperature: standard deviation of their latents.
-      draw: takes the noise of a step and a number of rows; returns samples that the teacher is sure
-        of, and how it maps them back.
-      left_out: returns the share of samples that it was not sure of.
-    """
-
-    temperature: float
-    draw: Callable[[StepRandom, tf.Tensor], tuple[Generated, Trace]]
-    left_out: Callable[[], tf.Tensor]
 
 
 class SharedPass:
@@ -85,6 +56,7 @@ class SharedPass:
         behind in `student_trace`.
       until: the last step that `student_trace` shows; by default all.
       pairs: samples of the teacher to draw from, instead of making some.
+      rows_per_sample: there is one sample of the teacher for so many rows of the data.
     """
 
     def __init__(
@@ -98,6 +70,7 @@ class SharedPass:
         stop_gradient_after: Collection[int] = (),
         until: int | None = None,
         pairs: DrawnPairs | None = None,
+        rows_per_sample: int = 1,
     ) -> None:
         self.student = student
         self.teacher = teacher
@@ -107,6 +80,7 @@ class SharedPass:
         self._stop_gradient_after = stop_gradient_after
         self._until = until
         self._pairs = pairs
+        self._rows_per_sample = rows_per_sample
         # Methods with arguments are cached per instance, so that no tensor outlives its graph.
         self.latents = functools.cache(self._latents)
         self.teacher_sample = functools.cache(self._teacher_sample)
@@ -150,9 +124,11 @@ class SharedPass:
 
     def _latents(self, temperature: float) -> tf.Tensor:
         """Shared latents `[batch, D]` with standard deviation `temperature`."""
-        rows = tf.shape(self.x)[0]
+        return self._latents_of(self._random, tf.shape(self.x)[0], temperature)
+
+    def _latents_of(self, random: StepRandom, rows: tf.Tensor, temperature: float) -> tf.Tensor:
         dims = int(np.prod(self.student.event_shape))
-        return temperature * self._random.normal(rows, dims, self.x.dtype)
+        return temperature * random.normal(rows, dims, self.x.dtype)
 
     def _teacher_sample(self, temperature: float) -> Generated:
         """The teacher's samples, constants; the student's mean, of z = 0, in the place of others.
@@ -185,11 +161,11 @@ class SharedPass:
     def _student_sample_of_kept(self, temperature: float) -> Generated:
         """The student's samples from the latents of `teacher_sample`."""
         z = self.teacher_sample(temperature).z
-        return Generated(z, *self._generate(self.student, z))
+        return Generated(z, *self._generate(self.student, z, self._drawing.condition))
 
     def _student_trace_of_teacher_sample(self, temperature: float) -> Trace:
         """How the student maps the teacher's samples back."""
-        return self.student.trace(self.teacher_sample(temperature).x, self.condition)
+        return self.student.trace(self.teacher_sample(temperature).x, self._drawing.condition)
 
     def _teacher_trace_of_teacher_sample(self, temperature: float) -> Trace:
         """How the teacher maps its own samples back, a constant; 0 where they are left out.
@@ -202,14 +178,15 @@ class SharedPass:
         return tf.nest.map_structure(lambda value: _where(kept, value, 0.0), trace)
 
     def _kept(self, temperature: float) -> tf.Tensor:
-        """Which of the teacher's samples count, bool `[batch]`."""
+        """Which of the teacher's samples count, bool `[samples]`."""
+        is_own = self._drawing.is_own
         if self._pairs_of(temperature) is not None:
-            return tf.ones(tf.shape(self.x)[:1], tf.bool)
+            return is_own
         sample, trace = self._raw_sample(temperature), self._raw_trace(temperature)
         # The sum, because a teacher may have no latents. What is no number is at most nothing.
         error = tf.reduce_sum(tf.square(trace.latents[-1] - sample.z), axis=-1)
         largest = _ROUND_TRIP**2 * sample.z.shape[-1]
-        kept = (error <= largest) & tf.math.is_finite(sample.fldj)
+        kept = is_own & (error <= largest) & tf.math.is_finite(sample.fldj)
         return kept & tf.math.is_finite(trace.log_prob()) & self._is_in_region(sample.x)
 
     def kept_teacher_samples(self) -> tf.Tensor:
@@ -228,19 +205,31 @@ class SharedPass:
         return x
 
     def average_over_kept(self, temperature: float, losses: tf.Tensor) -> tf.Tensor:
-        """Returns losses `[batch]` of the teacher's samples, whose mean is that of those kept."""
-        if self._pairs_of(temperature) is not None:
-            return losses
-        return average_over(self.kept(temperature), losses)
+        """Returns losses `[batch]`, whose mean is that of those of the teacher's samples kept.
+
+        Args:
+          temperature: of the samples.
+          losses: one for each sample.
+        """
+        if self._pairs_of(temperature) is None:
+            kept, own = self.kept(temperature), self._drawing.is_own
+            losses = average_over(kept, losses, instead_of=own)
+        return self._drawing.of_rows(losses)
 
     def left_out(self, temperature: float) -> tf.Tensor:
-        """Returns 1 for each of the teacher's samples that does not count, and 0 for others.
+        """Returns the share of the teacher's samples that do not count, as the mean of `[batch]`.
 
         Of samples that were made before, each stands for the share of those that did not count.
         """
         if (pairs := self._pairs_of(temperature)) is not None:
             return tf.fill(tf.shape(self.x)[:1], pairs.left_out())
-        return 1.0 - tf.cast(self.kept(temperature), self.x.dtype)
+        return self._drawing.of_rows(1.0 - tf.cast(self.kept(temperature), self.x.dtype))
+
+    @functools.cached_property
+    def _drawing(self) -> Drawing:
+        """Whose samples the teacher draws in this step."""
+        rows = tf.shape(self.x)[0]
+        return Drawing(self._random, rows, self.condition, self._rows_per_sample)
 
     def _pairs_of(self, temperature: float) -> DrawnPairs | None:
         """Returns where samples of this temperature come from that were made before, or None."""
@@ -248,7 +237,7 @@ class SharedPass:
         return pairs if pairs is not None and pairs.temperature == temperature else None
 
     def _draw(self, pairs: DrawnPairs) -> tuple[Generated, Trace]:
-        return pairs.draw(self._random, tf.shape(self.x)[0])
+        return pairs.draw(self._drawing.random, self._drawing.number)
 
     def _is_in_region(self, x: tf.Tensor) -> tf.Tensor:
         standardize = self.student.standardize
@@ -262,34 +251,21 @@ class SharedPass:
 
     def _make_raw_sample(self, temperature: float) -> Generated:
         if isinstance(self.teacher, TeacherWithoutLatents):
-            rows, dtype = tf.shape(self.x)[0], self.x.dtype
-            x = self.teacher.sample(self._random, rows, self.condition)
+            rows, dtype = self._drawing.number, self.x.dtype
+            x = self.teacher.sample(self._drawing.random, rows, self._drawing.condition)
             x = tf.stop_gradient(tf.cast(x, dtype))
             return Generated(tf.zeros([rows, 0], dtype), x, tf.zeros([rows], dtype))
-        z = self.latents(temperature)
-        return Generated(z, *map(tf.stop_gradient, self._generate(self.teacher, z)))
+        z = self._latents_of(self._drawing.random, self._drawing.number, temperature)
+        made = self._generate(self.teacher, z, self._drawing.condition)
+        return Generated(z, *map(tf.stop_gradient, made))
 
     def _make_raw_trace(self, temperature: float) -> Trace:
-        return _constant(self.teacher.trace(self._raw_sample(temperature).x, self.condition))
+        x = self._raw_sample(temperature).x
+        return _constant(self.teacher.trace(x, self._drawing.condition))
 
-    def _generate(self, flow, z):
+    def _generate(self, flow, z, condition):
         # The identity hides from TFP's cache that a bijector may have made z itself.
-        return flow.to_data_and_fldj(tf.identity(z), self.condition)
-
-
-def average_over(rows: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
-    """Returns losses `[batch]` whose mean is that of some rows.
-
-    That is, 0 for a row that is left out, and the others as much more as makes up for it; 0 for all
-    where none is left. Under a strategy each replica averages over its own rows.
-
-    Args:
-      rows: which of them, bool `[batch]`.
-      losses: `[batch]`.
-    """
-    number = tf.reduce_sum(tf.cast(rows, losses.dtype))
-    size = tf.cast(tf.shape(losses)[0], losses.dtype)
-    return tf.where(rows, losses, 0.0) * (size / tf.maximum(number, 1.0))
+        return flow.to_data_and_fldj(tf.identity(z), condition)
 
 
 def sample_teacher(student: Flow, teacher: AnyTeacher, n: int, *, seed: int) -> tf.Tensor:

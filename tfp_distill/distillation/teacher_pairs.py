@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import Trace
 from tfp_distill.distillation.callbacks import DistillerCallback
-from tfp_distill.distillation.shared_pass import DrawnPairs, Generated
+from tfp_distill.distillation.checks import check_count
+from tfp_distill.distillation.drawing import DrawnPairs, Generated
 from tfp_distill.distillation.teachers import SampleTeacher, TeacherWithoutLatents
 from tfp_distill.training import StepRandom
 
@@ -46,13 +47,10 @@ class TeacherPairs(DistillerCallback):
         self, size: int = 65_536, *, refresh_steps: int = 1000, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        for name, value in (("size", size), ("refresh_steps", refresh_steps)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
         if not temperature > 0:
             raise ValueError(f"`temperature` must be positive, got {temperature}.")
-        self._size = size
-        self._refresh_steps = refresh_steps
+        self._size = check_count("size", size)
+        self._refresh_steps = check_count("refresh_steps", refresh_steps)
         self._temperature = float(temperature)
         self._period: int | None = None
 

@@ -70,6 +70,26 @@ class StepRandom(NamedTuple):
         drawn = draw(tf.shape(self.global_rows)[0], self._seeds())
         return drawn[self.first_row : self.first_row + rows]
 
+    def of_every(self, n: int, rows: tf.Tensor | int) -> tuple[StepRandom, tf.Tensor, tf.Tensor]:
+        """Returns the source of noise for every n-th row of the global batch, the first included.
+
+        Args:
+          n: at least 1.
+          rows: number of this replica's rows.
+
+        Returns:
+          The source, for ceil(rows / n) rows; which of this replica's rows they are, int32, beyond
+          its end for one too many; and the number of them in the global batch over that of its
+          rows.
+        """
+        everything = tf.zeros([rows]) if self.global_rows is None else self.global_rows
+        few = everything[::n]
+        first = (self.first_row + n - 1) // n
+        # With one more row, because a replica's own may seem to go on beyond the end.
+        source = self._replace(global_rows=tf.concat([few, few[:1]], axis=0), first_row=first)
+        places = first * n - self.first_row + n * tf.range((rows + n - 1) // n)
+        return source, places, tf.shape(few)[0] / tf.shape(everything)[0]
+
     def own_seeds(self) -> tf.Tensor:
         """Returns a stateless seed, int32 `[2]`, that other replicas do not have."""
         if self.global_rows is None:

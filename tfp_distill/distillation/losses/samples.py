@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import Trace
 from tfp_distill.distillation.alignment import check_taps
+from tfp_distill.distillation.drawing import average_over
 from tfp_distill.distillation.losses.base import DistanceLoss, FromLatents, OverTeacherSamples
-from tfp_distill.distillation.shared_pass import SharedPass, average_over
+from tfp_distill.distillation.shared_pass import SharedPass
 
 __all__ = ["GuidedLoss", "SynthesizedLoss"]
 
