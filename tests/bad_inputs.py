@@ -71,6 +71,7 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "Recipe(mixture_weights=(0.0, 1.0, 0.5))",
         "Recipe(mixture_tolerance=0.0)",
         "Recipe(teacher_pairs=-1)",
+        "Recipe(rows_per_sample=0)",
         "Recipe(student_start='middle')",
         "Recipe(student_start='copied', student_path='a.keras')",
         "Recipe(distance='l3')",

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from tfp_distill import Flow, MAFConfig
+from tfp_distill import Flow, MAFConfig, TabularGlowConfig
 from tfp_distill.columns import Columns
 from tfp_distill.runs.sampler_report import compare_samplers
 
@@ -15,7 +15,7 @@ ROWS = np.random.RandomState(0).poisson(4, size=(2000, 2)).astype(np.float32)
 @pytest.fixture
 def run():
     """What the comparison reads of a run, of integer columns."""
-    recipe = types.SimpleNamespace(student_architecture="iaf", seed=0)
+    recipe = types.SimpleNamespace(seed=0)
     data = types.SimpleNamespace(pixel_format=None, condition_dims=0)
     return types.SimpleNamespace(recipe=recipe, data=data)
 
@@ -33,6 +33,15 @@ def test_integers_are_not_told_from_others_by_their_noise(run):
     found = compare_samplers(run, flows)["guided"]  # Both are new: normal distributions.
     assert found.two_sample.auc == pytest.approx(0.5, abs=0.05)
     assert found.kl.mean == pytest.approx(0, abs=0.05)
+
+
+def test_only_students_that_are_fast_where_the_teacher_is_slow_are_compared(run):
+    slow, fast = _flow(inverse=False), _flow(inverse=True)
+    coupling = Flow(TabularGlowConfig(2, num_steps=1, columns=slow.config.columns))
+    coupling.adapt(ROWS)
+    students = {"slow": slow, "fast": fast, "coupling": coupling}
+    assert set(compare_samplers(run, {"teacher": slow, **students})) == {"fast", "coupling"}
+    assert compare_samplers(run, {"teacher": coupling, **students}) == {}
 
 
 def test_a_teacher_that_knows_no_sample_of_its_own_is_told(run, capsys):

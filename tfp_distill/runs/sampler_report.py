@@ -12,7 +12,7 @@ from tfp_distill.evaluation import (
     compare_sampler,
     evaluation_batch_size,
 )
-from tfp_distill.flows import Flow
+from tfp_distill.flows import Flow, FlowConfig, MAFConfig
 from tfp_distill.runs.run_directory import RunDirectory
 
 __all__ = ["compare_samplers"]
@@ -21,7 +21,7 @@ _ROWS = 10_000
 
 
 def compare_samplers(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, SamplerComparison]:
-    """Compares students that sample faster than they evaluate, IAFs, with their teacher.
+    """Compares students, whose samples are one pass, with an autoregressive teacher.
 
     On samples of the teacher that it is sure of, as students learn from them. Integers have their
     noise in the samples of both: rounded ones would be told from others at once.
@@ -34,10 +34,10 @@ def compare_samplers(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, 
       The comparisons by name; none without a teacher, for other students, images and conditions.
     """
     students = {name: flow for name, flow in flows.items() if name != "teacher"}
-    is_sampler = run.recipe.student_architecture == "iaf" and not run.data.pixel_format
-    if not is_sampler or run.data.condition_dims or "teacher" not in flows:
+    if run.data.pixel_format or run.data.condition_dims or "teacher" not in flows:
         return {}
     teacher, seed = flows["teacher"], run.recipe.seed
+    students = {name: flow for name, flow in students.items() if _samples_faster(flow, teacher)}
     found = {}
     for name, student in students.items():
         try:
@@ -58,6 +58,15 @@ def compare_samplers(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, 
             seed=seed,
         )
     return found
+
+
+def _samples_faster(student: Flow, teacher: Flow) -> bool:
+    return _is_slow(teacher.config) and not _is_slow(student.config)
+
+
+def _is_slow(config: FlowConfig) -> bool:
+    """Whether a sample takes a pass of each network for every dimension."""
+    return isinstance(config, MAFConfig) and not config.inverse_autoregressive
 
 
 def _log_probs(flow: Flow, x: np.ndarray) -> np.ndarray:

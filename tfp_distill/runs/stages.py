@@ -128,6 +128,7 @@ def _compiled_student(
             distillation_losses=losses,
             distillation_loss_weights=weights,
             student_loss_weight=nll_weight,
+            rows_per_sample=recipe.rows_per_sample,
             seed=recipe.seed,
         )
         callbacks = _distillation_callbacks(run, method, model, steps)

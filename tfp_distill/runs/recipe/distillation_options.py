@@ -59,6 +59,11 @@ class DistillationOptions(FlowOptions):
         "Samples of the teacher that students of rows draw from, made anew every 1,000 steps; 0: "
         "new ones at each step, as of images.",
     )
+    rows_per_sample: int = option(
+        1,
+        "Draw one sample of the teacher for so many rows of a batch: losses over samples keep "
+        "their weight and cost less.",
+    )
     mixture_tolerance: float = option(
         1.0,
         "How much of the nll a mixture may learn by heart, as a part of what the teacher is ahead.",
@@ -91,6 +96,7 @@ class DistillationOptions(FlowOptions):
         known = set(self.students) <= set(METHODS) and len(set(self.students)) == len(self.students)
         self.check("students", rule, known)
         self.check_at_least(0, "teacher_pairs")
+        self.check_at_least(1, "rows_per_sample")
         self.check_positive("mixture_tolerance")
         for name in ("synthesized_start", "fade_out"):
             self.check(name, "between 0 and 1", 0 <= getattr(self, name) <= 1)
