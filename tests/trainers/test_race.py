@@ -89,8 +89,9 @@ def test_a_race_that_is_repeated_trains_nothing_again(finished):
     assert after == before
 
 
-def test_workers_train_what_one_process_trains(finished, tmp_path):
+def test_workers_train_what_one_process_trains(finished, tmp_path, monkeypatch, capfd):
     run_dir, _ = finished
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")  # As the scripts' start leaves it.
     alone = [flag for flag in RACE if "workers" not in flag]
     options = ("--candidates=spline_1x4,spline_1x8", "--race_methods=", "--workers=2")
     run(compress, tmp_path / "race", *alone, *options)
@@ -99,6 +100,7 @@ def test_workers_train_what_one_process_trains(finished, tmp_path):
         if read_record(run_dir / name).finished:
             for weight, other in zip(*(flow.get_weights() for flow in flows), strict=True):
                 np.testing.assert_allclose(weight, other, rtol=1e-4, atol=1e-5)
+    assert "InitializeLog" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

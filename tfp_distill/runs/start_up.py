@@ -32,12 +32,12 @@ def start_tensorflow() -> None:
     Float32 is float32: the 10 bits of TensorFloat-32, with which recent GPUs multiply matrices
     unless they are told otherwise, cost a flow its round trip.
 
-    Where the environment says what TensorFlow is to tell (`TF_CPP_MIN_LOG_LEVEL`), it tells that.
+    Where the environment says that TensorFlow is to tell more than errors (`TF_CPP_MIN_LOG_LEVEL`),
+    it does. This leaves word there for the processes that this one starts.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # Of retracing, for instance.
-    told = _LEVEL in os.environ
-    os.environ.setdefault(_LEVEL, _ERRORS_ONLY)
-    with contextlib.nullcontext() if told else _without_own_lines():
+    level = os.environ.setdefault(_LEVEL, _ERRORS_ONLY)
+    with _without_own_lines() if level == _ERRORS_ONLY else contextlib.nullcontext():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
