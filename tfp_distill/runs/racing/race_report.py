@@ -74,14 +74,14 @@ def race_summary(results: Sequence[Result], outcome: Outcome, run: RunDirectory)
     teacher, chosen = by_name["teacher"], by_name[outcome.chosen.name]
     unit = "bits/dim" if teacher.bits_per_dim is not None else "nats"
     within = f"within {run.recipe.within:g} {unit} of the teacher on validation data"
-    smaller = teacher.parameters / chosen.parameters
-    faster = teacher.speed.to_data_seconds / chosen.speed.to_data_seconds
+    size = chosen.parameters / teacher.parameters
+    time = chosen.speed.to_data_seconds / teacher.speed.to_data_seconds
     lines = [
         f"chosen: {chosen.name}, the smallest {within}"
         if outcome.is_within
         else f"chosen: {chosen.name}, the best; none is {within}",
-        f"  {chosen.parameters:,} parameters, {smaller:.1f} times fewer than the teacher; samples "
-        f"in 1/{faster:.1f} of its time; {_difference(chosen, teacher)} test {unit} beside it",
+        f"  {chosen.parameters:,} parameters, {100 * size:.0f} % of the teacher's; samples take "
+        f"{100 * time:.0f} % of its time; {_difference(chosen, teacher)} test {unit} beside it",
     ]
     plain = by_name[outcome.chosen.plain.name]
     for entry in outcome.finished:
