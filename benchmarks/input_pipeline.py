@@ -28,9 +28,7 @@ def main(argv: list[str]) -> None:
     del argv
     images = np.random.default_rng(0).integers(0, 256, [IMAGES, 28, 28, 1], np.uint8)
     flow = tfp_distill.Flow.from_preset("fashion_mnist_glow_student")
-    pipeline = training_batches(
-        images, ROWS, pixel_format=flow.config.pixel_format, random_flip=True
-    )
+    pipeline = training_batches(images, ROWS, domain=flow.config.domain, random_flip=True)
     batch = next(iter(pipeline))
     flow.adapt(batch)
     flow.compile("adam", jit_compile=False)

@@ -14,7 +14,7 @@ import pytest
 import source_tree
 
 _MODELS = ("bijectors", "networks", "training", "flows")
-_GROUND = ("pixels", "columns", "compiling", "files")
+_GROUND = ("pixels", "columns", "domains", "compiling", "files")
 _BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", *_GROUND)
 _LIBRARY = (*_BELOW_RUNS, "runs")
 # What each layer may import besides itself.
@@ -25,12 +25,13 @@ _BELOW = {
     "files": (),
     "training": ("bijectors", "networks", "compiling", "files"),
     "flows": ("bijectors", "networks", "training", *_GROUND),
-    "distillation": _MODELS,
+    "distillation": (*_MODELS, "domains"),
     "evaluation": (*_MODELS, *_GROUND),
     "export": (*_MODELS, *_GROUND),
-    "data": ("pixels", "columns", "files"),
+    "data": ("domains", "pixels", "columns", "files"),
     "pixels": (),
     "columns": ("pixels",),
+    "domains": ("pixels", "columns"),
     "runs": _BELOW_RUNS,
     "tfp_distill": _BELOW_RUNS,
     "trainers": ("tfp_distill", *_LIBRARY),

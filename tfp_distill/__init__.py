@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         align_with_teacher,
         conditional_teacher,
     )
+    from tfp_distill.domains import ImageDomain, RowDomain
     from tfp_distill.export import export_flow
     from tfp_distill.flows import (
         Flow,
@@ -52,6 +53,7 @@ __all__ = [
     "GlowConfig",
     "GuidedLoss",
     "HeldCosineDecay",
+    "ImageDomain",
     "IntermediateLatentLoss",
     "LatentLoss",
     "LogDensityLoss",
@@ -62,6 +64,7 @@ __all__ = [
     "PixelFormat",
     "PrefixCache",
     "ReverseKLLoss",
+    "RowDomain",
     "SampleTeacher",
     "StopOnSkippedSteps",
     "SynthesizedLoss",
@@ -76,7 +79,7 @@ __all__ = [
     "preset_names",
 ]
 
-_PLACES = ("flows", "distillation", "training", "export", "pixels", "columns")
+_PLACES = ("flows", "distillation", "training", "export", "pixels", "columns", "domains")
 
 
 def __getattr__(name: str) -> Any:

@@ -144,7 +144,7 @@ class Columns:
         if integers.size and np.all(integers == np.floor(integers)):
             raise ValueError(
                 "`x` must have noise on its integers to be trained on, as `training_batches(..., "
-                "columns=flow.config.columns)` draws, got whole numbers."
+                "domain=flow.config.domain)` draws, got whole numbers."
             )
 
     def describe(self, index: int) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfp_distill.domains import ImageDomain
 from tfp_distill.files import directory_written_whole
 from tfp_distill.flows import Flow, interpolate
 from tfp_distill.pixels import PixelFormat
@@ -71,7 +72,7 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
     """
     if pixels not in _PIXELS:
         raise ValueError(f"`pixels` must be one of {', '.join(_PIXELS)}, got {pixels!r}.")
-    if pixels == "uint8" and flow.config.pixel_format is None:
+    if pixels == "uint8" and not flow.config.domain.is_images:
         raise ValueError(
             f"`pixels` must be 'float' for {flow.name!r}, whose data of shape "
             f"{('batch', *flow.event_shape)} are no images, got {pixels!r}."
@@ -129,10 +130,9 @@ def _uint8_format(flow: Flow, pixel_format: PixelFormat) -> _DataFormat:
 def _signatures(flow: Flow, pixels: str) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the concrete functions by name, with unknown batch sizes."""
     dtype = tf.as_dtype(flow.compute_dtype)
-    pixel_format = flow.config.pixel_format
-    data = _float_format(flow)
-    if pixels == "uint8" and pixel_format is not None:
-        data = _uint8_format(flow, pixel_format)
+    domain, data = flow.config.domain, _float_format(flow)
+    if pixels == "uint8" and isinstance(domain, ImageDomain):
+        data = _uint8_format(flow, domain.pixel_format)
     x, encode, decode = data.spec, data.encode, data.decode
     z = tf.TensorSpec([None, flow.latent_dims], dtype)
     vector, scalar = tf.TensorSpec([None], dtype), tf.TensorSpec([], dtype)
@@ -145,12 +145,8 @@ def _signatures(flow: Flow, pixels: str) -> dict[str, Callable[..., dict[str, tf
 
     def log_prob(x, condition=None, **inputs):
         nats = flow.log_prob(data.dequantize(x, **inputs), condition)
-        if pixel_format is None:
-            return {"log_prob": nats}
-        return {
-            "log_prob": nats,
-            "bits_per_dim": pixel_format.bits_per_dim(nats, flow.event_shape),
-        }
+        bits = domain.bits_per_dim(nats, flow.event_shape)
+        return {"log_prob": nats, **({} if bits is None else {"bits_per_dim": bits})}
 
     def to_latent(x, condition=None):
         return {"z": flow.to_latent(encode(x), condition)}

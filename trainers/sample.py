@@ -43,7 +43,7 @@ def main(flag_values: flags.FlagValues) -> None:
         name = flag_values.model or best_student(run_directory)
         flow = run_directory.load_flow(name)
         output = sample_output(flag_values.output, flow)
-        data = None if flow.config.pixel_format else run_directory.data
+        data = None if flow.config.domain.is_images else run_directory.data
         condition = conditions_of_samples(flag_values.condition, data, number)
     options.update(name=name)
     if data is None:

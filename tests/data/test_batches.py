@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_distill.data import evaluation_batches, training_batches
+from tfp_distill.domains import ImageDomain
 from tfp_distill.pixels import DequantizedImages, PixelFormat
 
 
@@ -104,11 +105,15 @@ def test_rows_may_have_any_shape():
 @pytest.mark.parametrize(
     "batches", [training_batches, evaluation_batches], ids=["training", "evaluation"]
 )
-def test_images_and_only_images_need_a_pixel_format(batches):
-    with pytest.raises(ValueError, match="`pixel_format` must be given for uint8 images, got None"):
+def test_images_and_only_images_need_an_image_domain(batches):
+    with pytest.raises(
+        ValueError, match="`domain` must be an ImageDomain for uint8 images, .* got RowDo"
+    ):
         batches(images(10), 5)
-    with pytest.raises(ValueError, match="`pixel_format` must be None where `x` holds no bytes"):
-        batches(rows(10), 5, pixel_format=PixelFormat())
+    with pytest.raises(
+        ValueError, match="`domain` must be a RowDomain where `x` holds no bytes, got Im"
+    ):
+        batches(rows(10), 5, domain=ImageDomain())
 
 
 def test_rows_are_not_mirrored():
@@ -122,7 +127,12 @@ def test_training_images_get_new_noise_in_every_step_that_only_the_step_decides(
 
     def steps(number, start_step=0, seed=3):
         batches = training_batches(
-            x, 4, seed=seed, start_step=start_step, pixel_format=pixel_format, random_flip=True
+            x,
+            4,
+            seed=seed,
+            start_step=start_step,
+            domain=ImageDomain(pixel_format),
+            random_flip=True,
         )
         assert batches.element_spec == tf.TensorSpec([4, 6, 6, 1])
         return np.stack(list(batches.take(number).as_numpy_iterator()))
@@ -139,12 +149,12 @@ def test_half_of_the_images_are_mirrored():
     x = images(64)
     x[..., :2, :] = 255
     x[..., 2:, :] = 0
-    batches = training_batches(x, 64, pixel_format=PixelFormat(), random_flip=True)
+    batches = training_batches(x, 64, domain=ImageDomain(), random_flip=True)
     seen = np.concatenate(list(batches.take(16).as_numpy_iterator()))
     whole = (seen[:, :, :2] > 0.9).all(axis=(1, 2, 3)), (seen[:, :, 2:] > 0.9).all(axis=(1, 2, 3))
     assert np.all(whole[0] ^ whole[1])
     assert abs(whole[0].mean() - 0.5) < 5 * 0.5 / 32
-    plain = next(iter(training_batches(x, 64, pixel_format=PixelFormat())))
+    plain = next(iter(training_batches(x, 64, domain=ImageDomain())))
     assert np.all(plain[:, :, :2] > 0.9)
 
 
@@ -152,7 +162,7 @@ def test_the_noise_of_an_evaluation_depends_on_place_and_draw_alone():
     x = images(11)
 
     def evaluated(batch_size, draw=0):
-        batches = evaluation_batches(x, batch_size, pixel_format=PixelFormat(), draw=draw)
+        batches = evaluation_batches(x, batch_size, domain=ImageDomain(), draw=draw)
         return np.concatenate(list(batches.as_numpy_iterator()))
 
     np.testing.assert_array_equal(evaluated(4), evaluated(11))

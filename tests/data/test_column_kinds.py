@@ -5,6 +5,7 @@ import pytest
 
 from tfp_distill.columns import Columns
 from tfp_distill.data import evaluation_batches, load, training_batches
+from tfp_distill.domains import RowDomain
 
 ROWS = 3000
 random = np.random.default_rng(0)
@@ -29,14 +30,16 @@ def path(tmp_path_factory):
 
 def test_the_look_decides(path):
     data = load(path)
-    pairs = zip(data.columns.kinds, data.columns.bounds, strict=True)
+    pairs = zip(data.domain.columns.kinds, data.domain.columns.bounds, strict=True)
     kinds = dict(zip(data.feature_names, pairs, strict=True))
     assert kinds["plain"] == kinds["rain"] == kinds["time"] == ("continuous", None)
     assert kinds["count"] == ("integer", None)
     assert kinds["rating"] == ("integer", (1, 5))
     assert kinds["flag"] == ("integer", (0, 1))
     assert kinds["angle"] == ("bounded", (0, 360))
-    assert not data.columns.outside(np.concatenate([data.train, data.validation, data.test])).any()
+    assert not data.domain.columns.outside(
+        np.concatenate([data.train, data.validation, data.test])
+    ).any()
     assert {look.name: look.kind for look in data.look}["rain"] == "atoms"
 
 
@@ -48,28 +51,28 @@ def test_natural_bounds_are_known(tmp_path, low, high, bounds):
     x = np.random.default_rng(1).uniform(low, high, ROWS)
     np.save(tmp_path / "a.npy", np.stack([TABLE["plain"], x], axis=1))
     expected = bounds or (x.astype(np.float32).min(), x.astype(np.float32).max())
-    assert load(tmp_path / "a.npy").columns.bounds[1] == pytest.approx(expected, abs=1e-6)
+    assert load(tmp_path / "a.npy").domain.columns.bounds[1] == pytest.approx(expected, abs=1e-6)
 
 
 def test_what_is_asked_for_counts(path):
-    assert load(path, column_kinds=["continuous"]).columns is None
+    assert load(path, column_kinds=["continuous"]).domain.columns is None
     data = load(path, column_kinds=["angle:bounded:0:360"])
-    assert data.columns.kinds == ("continuous",) * 2 + ("bounded",) + ("continuous",) * 4
-    assert data.columns.bounds[2] == (0, 360)
+    assert data.domain.columns.kinds == ("continuous",) * 2 + ("bounded",) + ("continuous",) * 4
+    assert data.domain.columns.bounds[2] == (0, 360)
     data = load(path, column_kinds=["auto", "count:continuous", "rating:integer"])
-    assert data.columns.kinds[:2] == ("continuous", "continuous")
-    assert data.columns.bounds[3] is None
+    assert data.domain.columns.kinds[:2] == ("continuous", "continuous")
+    assert data.domain.columns.bounds[3] is None
 
 
 def test_conditions_have_no_kind(path):
     data = load(path, condition_columns=["angle", "flag"])
-    assert data.columns.dims == 5 and "bounded" not in data.columns.kinds
+    assert data.domain.columns.dims == 5 and "bounded" not in data.domain.columns.kinds
     with pytest.raises(ValueError, match="of columns that are modelled, .*; got flag"):
         load(path, condition_columns=["flag"], column_kinds=["flag:integer"])
 
 
 def test_named_sources_stay_continuous():
-    assert load("embedded").columns is None
+    assert load("embedded").domain.columns is None
     with pytest.raises(ValueError, match="`column_kinds` must be auto where `source` holds images"):
         load("digits", column_kinds=["x0:integer"])
 
@@ -94,8 +97,8 @@ def test_wrong_kinds_are_refused(path, item, rule):
 def test_batches_have_noise_that_is_a_function_of_the_step():
     x = np.arange(40, dtype=np.float32).reshape(20, 2)
     columns = Columns(("integer", "continuous"))
-    batches = list(training_batches(x, 10, columns=columns).take(4))
-    later = next(iter(training_batches(x, 10, columns=columns, start_step=3)))
+    batches = list(training_batches(x, 10, domain=RowDomain(columns)).take(4))
+    later = next(iter(training_batches(x, 10, domain=RowDomain(columns), start_step=3)))
     np.testing.assert_array_equal(later, batches[3])
     values = np.concatenate(batches)
     assert np.mean(values[:, 0] != np.floor(values[:, 0])) > 0.9
@@ -103,8 +106,8 @@ def test_batches_have_noise_that_is_a_function_of_the_step():
     noise = np.sort(values[:, 0])[::2] - np.sort(values[:, 0])[1::2]
     assert np.all(noise != 0)  # Another one in each epoch.
     first, again = (
-        np.concatenate(list(evaluation_batches(x, n, columns=columns))) for n in (7, 20)
+        np.concatenate(list(evaluation_batches(x, n, domain=RowDomain(columns)))) for n in (7, 20)
     )
     np.testing.assert_array_equal(first, again)
-    with pytest.raises(ValueError, match=r"`columns` must be of the columns of `x`, .* got 1"):
-        training_batches(x, 10, columns=Columns(("integer",)))
+    with pytest.raises(ValueError, match=r"`domain` must be of the columns of `x`, .* got 1"):
+        training_batches(x, 10, domain=RowDomain(Columns(("integer",))))

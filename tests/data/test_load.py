@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from tfp_distill.data import embedded, load, sources
 from tfp_distill.data.embedded import make
 from tfp_distill.data.tabular import power
+from tfp_distill.domains import ImageDomain
 from tfp_distill.pixels import PixelFormat
 
 _SHARED = os.environ.get("TFP_DISTILL_SHARED_DATA")
@@ -93,10 +94,10 @@ def test_sources_name_all_that_load_takes():
 
 def test_digits_come_with_their_four_bits():
     data = load("digits")
-    assert data.pixel_format == PixelFormat(num_bits=4)
+    assert data.domain == ImageDomain(PixelFormat(num_bits=4))
     assert (data.event_shape, data.condition_dims, data.feature_names) == ((8, 8, 1), 0, ())
     assert [len(part) for part in parts(data)] == [1437, 180, 180]
-    assert load("digits", num_bits=2, padding=4).pixel_format == PixelFormat(2, 4)
+    assert load("digits", num_bits=2, padding=4).domain == ImageDomain(PixelFormat(2, 4))
 
 
 def test_statistics_of_images_are_those_of_what_a_flow_sees():

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_distill.data import TrainingRows, training_batches
+from tfp_distill.domains import ImageDomain
 from tfp_distill.pixels import PixelFormat
 
 
@@ -34,7 +35,11 @@ def test_ordered_batches_hold_all_rows_and_have_one_size(n, batch_size, starts):
 
 def _ordered(batch_size, draw=0, n=11, seed=0):
     source = TrainingRows(
-        images(n), batch_size, seed=seed, pixel_format=PixelFormat(padding=1), random_flip=True
+        images(n),
+        batch_size,
+        seed=seed,
+        domain=ImageDomain(PixelFormat(padding=1)),
+        random_flip=True,
     )
     found = list(source.ordered(draw).as_numpy_iterator())
     assert all(batch.shape == (batch_size, 6, 6, 1) for batch in found)
@@ -63,7 +68,7 @@ def test_noise_and_flips_of_a_pass_depend_on_seed_place_and_draw_alone():
 
 
 def test_no_step_of_a_training_has_the_noise_of_a_pass():
-    source = TrainingRows(images(8), 8, pixel_format=PixelFormat())
+    source = TrainingRows(images(8), 8, domain=ImageDomain())
     steps = np.stack(list(source.batches().take(2).as_numpy_iterator()))
     noise = {tuple(image.ravel() * 256 % 1) for image in steps.reshape(16, -1)}
     noise |= {

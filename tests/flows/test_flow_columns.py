@@ -21,6 +21,7 @@ from tfp_distill import (
 )
 from tfp_distill.columns import Columns
 from tfp_distill.data import evaluation_batches, training_batches
+from tfp_distill.domains import RowDomain
 from tfp_distill.evaluation import evaluate_likelihood, round_trip_error
 
 COLUMNS = Columns(
@@ -130,7 +131,7 @@ def test_the_likelihood_has_a_bound():
     flow = Flow(TabularGlowConfig(4, **SMALL, coupling="spline", columns=COLUMNS))
     flow.adapt(x)
     flow.compile(keras.optimizers.Adam(1e-2), steps_per_execution=10)
-    flow.fit(training_batches(x, 500, columns=COLUMNS), steps_per_epoch=150, verbose=0)
+    flow.fit(training_batches(x, 500, domain=RowDomain(COLUMNS)), steps_per_epoch=150, verbose=0)
     found = evaluate_likelihood(flow, x, draws=2)
     # No discrete distribution is better than that of the values, and those of others are densities.
     parts = np.unique(x[:, 1], return_counts=True)[1] / len(x)
@@ -172,7 +173,7 @@ def test_students_learn_with_the_same_kinds_only():
     losses = [IntermediateLatentLoss(), SynthesizedLoss(), ForwardKLLoss()]
     distiller = FlowDistiller(student=student, teacher=teacher, distillation_losses=losses)
     distiller.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
-    batches = training_batches(X, 250, columns=COLUMNS)
+    batches = training_batches(X, 250, domain=RowDomain(COLUMNS))
     history = distiller.fit(batches, steps_per_epoch=10, epochs=3, verbose=0).history
     assert distiller.skipped_steps == 0
     assert history["loss"][-1] < history["loss"][0]
@@ -181,7 +182,7 @@ def test_students_learn_with_the_same_kinds_only():
     others = [None, dataclasses.replace(COLUMNS, bounds=(None, None, (0.0, 361.0), (1, 5)))]
     for columns in others:
         other = Flow(dataclasses.replace(GLOW, columns=columns))
-        with pytest.raises(ValueError, match="must take columns for the same kinds, with the same"):
+        with pytest.raises(ValueError, match="must take their data for the same, columns for the sam"):
             FlowDistiller(student=other, teacher=teacher, distillation_losses=losses)
 
 
@@ -190,7 +191,7 @@ def test_identical_flows_have_no_distance():
     losses = [IntermediateLatentLoss(), SynthesizedLoss()]
     distiller = FlowDistiller(student=student, teacher=teacher, distillation_losses=losses)
     distiller.compile("adam", jit_compile=False)
-    batch = evaluation_batches(X[:250], 250, columns=COLUMNS)
+    batch = evaluation_batches(X[:250], 250, domain=RowDomain(COLUMNS))
     found = distiller.evaluate(batch, return_dict=True, verbose=0)
     assert found["intermediate_latent_loss"] == found["synthesized_loss"] == 0
 

@@ -9,7 +9,7 @@ from absl import app
 from jobs import TINY, run
 
 from tfp_distill.data import FlowData, Statistics, load
-from tfp_distill.pixels import PixelFormat
+from tfp_distill.domains import ImageDomain
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting.rows import first_rows, initial_rows
 from tfp_distill.runs.recipe import Recipe
@@ -131,7 +131,7 @@ def _sorted_images():
     values = np.repeat(np.arange(10, dtype=np.uint8) * 25, 6000)
     images = np.broadcast_to(values[:, None, None, None], [60_000, 8, 8, 1])
     statistics = Statistics.identity(1)
-    return FlowData("sorted", images, images, images, statistics, pixel_format=PixelFormat())
+    return FlowData("sorted", images, images, images, statistics, domain=ImageDomain())
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])

@@ -6,6 +6,7 @@ import pytest
 from jobs import parse
 
 from tfp_distill import Flow, PixelFormat
+from tfp_distill.domains import ImageDomain
 from tfp_distill.runs.recipe import define_recipe_flags, recipe_from_flags
 
 FLAGS = pathlib.Path(__file__).parents[2] / "flags"
@@ -65,7 +66,7 @@ def test_the_recipes_of_images_say_their_sizes(name):
     shape, pixel_format, *expected = IMAGES[name]
     recipe = _recipe(name)
     configs = [
-        make(shape, pixel_format=pixel_format)
+        make(shape, domain=ImageDomain(pixel_format))
         for make in (recipe.teacher_config, recipe.student_config)
     ]
     assert [Flow(config).num_parameters for config in configs] == expected

@@ -15,6 +15,7 @@ from tfp_distill.distillation import (
     ReverseKLLoss,
     SynthesizedLoss,
 )
+from tfp_distill.domains import ImageDomain
 from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
 from tfp_distill.pixels import PixelFormat
 from tfp_distill.runs.recipe import METHODS, Recipe, define_recipe_flags, recipe_from_flags
@@ -222,7 +223,7 @@ def test_architectures_of_images():
         teacher_levels=2, teacher_depth=6, teacher_width=5, teacher_coupling="additive", seed=3
     )
     pixel_format = PixelFormat(num_bits=5, padding=1)
-    assert recipe.teacher_config((8, 8, 3), pixel_format=pixel_format) == GlowConfig(
+    assert recipe.teacher_config((8, 8, 3), domain=ImageDomain(pixel_format)) == GlowConfig(
         (8, 8, 3),
         num_levels=2,
         steps_per_level=6,
@@ -233,11 +234,11 @@ def test_architectures_of_images():
         seed=3,
     )
     with pytest.raises(ValueError, match="divisible by 8 for 3 levels, got .12, 12, 1"):
-        recipe.student_config((12, 12, 1), pixel_format=PixelFormat())
+        recipe.student_config((12, 12, 1), domain=ImageDomain())
     with pytest.raises(
         ValueError, match="`student_architecture` must be glow for images, got 'maf'"
     ):
-        Recipe(student_architecture="maf").student_config((8, 8, 1), pixel_format=PixelFormat())
+        Recipe(student_architecture="maf").student_config((8, 8, 1), domain=ImageDomain())
 
 
 def test_flags_are_the_fields_and_their_defaults():

@@ -171,8 +171,10 @@ def test_rows_are_written_with_their_conditions_and_integers_as_integers(tmp_pat
     table["group"] = np.arange(200) % 7 + 0.5
     table.to_csv(tmp_path / "table.csv", index=False)
     data = load(tmp_path / "table.csv", condition_columns=["group"])
-    assert data.columns == Columns(("continuous", "integer"))
-    flow = Flow(MAFConfig(2, num_steps=1, hidden_units=4, condition_dims=1, columns=data.columns))
+    assert data.domain.columns == Columns(("continuous", "integer"))
+    flow = Flow(
+        MAFConfig(2, num_steps=1, hidden_units=4, condition_dims=1, columns=data.domain.columns)
+    )
     flow.adapt(data.train, data.train_condition)
     condition = conditions_of_samples([], data, 50)
     for name in ("samples.csv", "samples.parquet", "samples.npy"):

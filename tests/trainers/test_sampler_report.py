@@ -7,6 +7,7 @@ import pytest
 
 from tfp_distill import Flow, MAFConfig, TabularGlowConfig
 from tfp_distill.columns import Columns
+from tfp_distill.domains import RowDomain
 from tfp_distill.runs.sampler_report import compare_samplers
 
 ROWS = np.random.RandomState(0).poisson(4, size=(2000, 2)).astype(np.float32)
@@ -16,7 +17,7 @@ ROWS = np.random.RandomState(0).poisson(4, size=(2000, 2)).astype(np.float32)
 def run():
     """What the comparison reads of a run, of integer columns."""
     recipe = types.SimpleNamespace(seed=0)
-    data = types.SimpleNamespace(pixel_format=None, condition_dims=0)
+    data = types.SimpleNamespace(domain=RowDomain(), condition_dims=0)
     return types.SimpleNamespace(recipe=recipe, data=data)
 
 

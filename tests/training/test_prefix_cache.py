@@ -13,10 +13,10 @@ from tfp_distill import (
     LatentLoss,
     Partition,
     PartSchedule,
-    PixelFormat,
     PrefixCache,
 )
 from tfp_distill.data import TrainingRows
+from tfp_distill.domains import ImageDomain
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def _rows(kind="glow", n=_N, batch_size=_BATCH, **options):
 
 def _images(n=_N, batch_size=_BATCH):
     x = np.random.RandomState(0).randint(0, 256, (n, 4, 4, 2)).astype(np.uint8)
-    return TrainingRows(x, batch_size, pixel_format=PixelFormat(), random_flip=True)
+    return TrainingRows(x, batch_size, domain=ImageDomain(), random_flip=True)
 
 
 def _fit(flow, rows, cache, epochs_per_part=2, end_to_end_epochs=0, callbacks=(), **options):

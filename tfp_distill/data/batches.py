@@ -6,9 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_distill.columns import Columns
 from tfp_distill.data.training_rows import TrainingRows, finish, to_tensors, unpack
-from tfp_distill.pixels import PixelFormat
+from tfp_distill.domains import CONTINUOUS_ROWS, Domain
 
 __all__ = [
     "evaluation_batches",
@@ -23,9 +22,8 @@ def training_batches(
     condition: Any = None,
     seed: int = 0,
     start_step: int = 0,
-    pixel_format: PixelFormat | None = None,
+    domain: Domain = CONTINUOUS_ROWS,
     random_flip: bool = False,
-    columns: Columns | None = None,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of shuffled batches, a pure function of seed and step.
 
@@ -48,9 +46,9 @@ def training_batches(
       condition: The conditions of the rows, `[n, C]`, if the flow is conditional.
       seed: Equal seeds give equal batches.
       start_step: The step whose batch comes first.
-      pixel_format: How images are dequantised; required for images.
+      domain: What the examples are, that of the data or of the flow's configuration; required for
+        images, and for integers, which get noise. By default rows of continuous columns.
       random_flip: Whether each image is mirrored, left to right, with probability 1/2.
-      columns: The kinds of the columns, as the flow's configuration has them; integers get noise.
 
     Returns:
       A dataset of `x`, or of `(x, condition)`, with a static batch size.
@@ -63,9 +61,8 @@ def training_batches(
         batch_size,
         condition=condition,
         seed=seed,
-        pixel_format=pixel_format,
+        domain=domain,
         random_flip=random_flip,
-        columns=columns,
     )
     return rows.batches(start_step=start_step)
 
@@ -75,9 +72,8 @@ def evaluation_batches(
     batch_size: int,
     *,
     condition: Any = None,
-    pixel_format: PixelFormat | None = None,
+    domain: Domain = CONTINUOUS_ROWS,
     draw: int = 0,
-    columns: Columns | None = None,
 ) -> tf.data.Dataset:
     """Returns a dataset of the rows in their order, each once; the last batch may be smaller.
 
@@ -87,9 +83,8 @@ def evaluation_batches(
       x: The rows, `[n, ...]`, or images, uint8 `[n, h, w, C]`.
       batch_size: Rows a batch, but for the last one.
       condition: The conditions of the rows, `[n, C]`, if the flow is conditional.
-      pixel_format: How images are dequantised; required for images.
+      domain: As for `training_batches`.
       draw: Which draw of the noise.
-      columns: The kinds of the columns, as the flow's configuration has them; integers get noise.
 
     Returns:
       A finite dataset of `x`, or of `(x, condition)`.
@@ -97,15 +92,12 @@ def evaluation_batches(
     Raises:
       ValueError: If an argument breaks its rule.
     """
-    tensors = to_tensors(x, condition, pixel_format, columns)
-    noise = pixel_format or columns
+    tensors = to_tensors(x, condition, domain)
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
 
     def batch(start: tf.Tensor) -> Any:
         rows, *rest = (t[start : start + batch_size] for t in tensors)
-        if noise:
-            rows = noise.dequantize(rows, seed=draw, first=start)
-        return unpack((rows, *rest))
+        return unpack((domain.dequantize(rows, seed=draw, first=start), *rest))
 
     return finish(tf.data.Dataset.range(0, tensors[0].shape[0], batch_size).map(batch))

@@ -17,6 +17,7 @@ from tfp_distill.data.splits import check_fractions, first_rows
 from tfp_distill.data.tables import user_tables
 from tfp_distill.data.tables.column_kinds import choose_columns
 from tfp_distill.data.tables.look import look_at
+from tfp_distill.domains import ImageDomain, RowDomain
 from tfp_distill.pixels import PixelFormat
 
 __all__ = [
@@ -106,7 +107,7 @@ def load(
         `NAME:KIND:LOW:HIGH` of some, as `("age:integer", "angle:bounded:0:360")`, after "auto" if
         others are to be judged by their look. By their look, integers (up to 2^20, with bounds if
         cut off at both ends) and what is cut off at both ends are told in tables of yours; named
-        sources stay continuous. The result is `data.columns`, see `Columns`.
+        sources stay continuous. The result is `data.domain.columns`, see `Columns`.
       num_bits: Bits of a pixel's channel that are modelled, 1 to 8; by default those of the source.
       padding: Black pixels to add at each border of images: 2 makes 32x32 of 28x28.
       image_size: Images are cropped to a square at the centre and resized to so many pixels a side.
@@ -194,7 +195,7 @@ def load(
 def _with_columns(data: FlowData, kinds: Sequence[str]) -> FlowData:
     parts = (data.train, data.validation, data.test)
     columns = choose_columns(kinds, data.feature_names, parts, data.look)
-    return data if columns is None else dataclasses.replace(data, columns=columns)
+    return data if columns is None else dataclasses.replace(data, domain=RowDomain(columns))
 
 
 def _expand(path: str | os.PathLike[str] | None) -> pathlib.Path | None:
@@ -212,7 +213,7 @@ def _to_image_data(name: str, parts: image_sets.ImageParts, pixel_format: PixelF
         deviation = np.average((values - mean) ** 2, weights=counts) ** 0.5
         moments.append((mean / pixel_format.bins, max(deviation, 0.5) / pixel_format.bins))
     statistics = Statistics(*np.ascontiguousarray(np.array(moments, np.float32).T))
-    return FlowData(name, *parts, statistics, pixel_format=pixel_format)
+    return FlowData(name, *parts, statistics, domain=ImageDomain(pixel_format))
 
 
 def _to_flow_data(

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tfp_distill.columns import Columns, DequantizedRows
 from tfp_distill.data.tables.look import ColumnLook
-from tfp_distill.pixels import DequantizedImages, PixelFormat
+from tfp_distill.domains import CONTINUOUS_ROWS, Domain, Examples
 
 __all__ = ["FlowData", "Statistics"]
 
@@ -62,8 +61,9 @@ class FlowData:
         scale 1, from the training rows. For
         `flow.adapt(sample, statistics=data.statistics)`.
       feature_names: The names of the D columns; none for images.
-      pixel_format: How images become the examples of a flow; None for rows. For
-        `GlowConfig(image_shape=data.event_shape, num_bits=..., padding=...)`.
+      domain: What the examples are: a `RowDomain` with the kinds of the columns, for
+        `TabularGlowConfig(dims, columns=data.domain.columns)`; or an `ImageDomain` with the format
+        of the pixels, for `GlowConfig(image_shape=data.event_shape, num_bits=..., padding=...)`.
       train_condition: float32 `[n, C]`, or None without `condition_columns`; not standardised.
       validation_condition: See `train_condition`.
       test_condition: See `train_condition`.
@@ -71,8 +71,6 @@ class FlowData:
       condition_names: The names of the C columns.
       look: What each column of the training rows looks like; none for images.
       dropped_rows: Number of a file's rows that were left out because a value is missing.
-      columns: The kinds of the D columns; None where all are continuous, or for images. For
-        `TabularGlowConfig(dims, columns=data.columns)`.
     """
 
     name: str
@@ -81,7 +79,7 @@ class FlowData:
     test: np.ndarray
     statistics: Statistics
     feature_names: tuple[str, ...] = ()
-    pixel_format: PixelFormat | None = None
+    domain: Domain = CONTINUOUS_ROWS
     train_condition: np.ndarray | None = None
     validation_condition: np.ndarray | None = None
     test_condition: np.ndarray | None = None
@@ -89,7 +87,6 @@ class FlowData:
     condition_names: tuple[str, ...] = ()
     look: tuple[ColumnLook, ...] = ()
     dropped_rows: int = 0
-    columns: Columns | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -104,17 +101,14 @@ class FlowData:
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one example of a flow: `(D,)`, or `(H, W, C)` with the padding of images."""
-        shape = self.train.shape[1:]
-        return self.pixel_format.padded_shape(shape) if self.pixel_format else shape
+        return self.domain.example_shape(self.train.shape[1:])
 
     @property
     def condition_dims(self) -> int:
         """Number C of columns of the conditions, 0 without them."""
         return len(self.condition_names)
 
-    def examples(
-        self, part: str, *, draw: int = 0
-    ) -> np.ndarray | DequantizedImages | DequantizedRows:
+    def examples(self, part: str, *, draw: int = 0) -> Examples:
         """Returns a part as a flow takes it: images and integers with noise, others as they are.
 
         Args:
@@ -127,12 +121,7 @@ class FlowData:
         """
         if part not in _PARTS:
             raise ValueError(f"`part` must be one of {', '.join(_PARTS)}, got {part!r}.")
-        values = getattr(self, part)
-        if self.pixel_format is None:
-            return (
-                values if self.columns is None else DequantizedRows(values, self.columns, draw=draw)
-            )
-        return DequantizedImages(values, self.pixel_format, draw=draw)
+        return self.domain.examples(getattr(self, part), draw=draw)
 
     def condition(self, part: str) -> np.ndarray | None:
         """Returns the conditions of a part, or None."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_distill.columns import Columns
-from tfp_distill.pixels import PixelFormat, uniform_noise
+from tfp_distill.domains import CONTINUOUS_ROWS, Domain
+from tfp_distill.pixels import uniform_noise
 
 __all__ = ["TrainingRows", "finish", "to_tensors", "unpack"]
 
@@ -28,9 +28,9 @@ class TrainingRows:
       batch_size: Rows a batch; under a `tf.distribute` strategy, of the global batch.
       condition: The conditions of the rows, `[n, C]`, if the flow is conditional.
       seed: Equal seeds give equal batches.
-      pixel_format: How images are dequantised; required for images.
+      domain: What the examples are, that of the data or of the flow's configuration; required for
+        images, and for integers, which get noise. By default rows of continuous columns.
       random_flip: Whether each image is mirrored, left to right, with probability 1/2.
-      columns: The kinds of the columns of rows; integers get noise.
 
     Raises:
       ValueError: If an argument breaks its rule.
@@ -43,12 +43,11 @@ class TrainingRows:
         *,
         condition: Any = None,
         seed: int = 0,
-        pixel_format: PixelFormat | None = None,
+        domain: Domain = CONTINUOUS_ROWS,
         random_flip: bool = False,
-        columns: Columns | None = None,
     ) -> None:
-        self._tensors = to_tensors(x, condition, pixel_format, columns)
-        if random_flip and pixel_format is None:
+        self._tensors = to_tensors(x, condition, domain)
+        if random_flip and not domain.is_images:
             raise ValueError("`random_flip` must be False where `x` holds no images, got True.")
         if not 1 <= batch_size <= len(self):
             raise ValueError(
@@ -56,7 +55,7 @@ class TrainingRows:
             )
         self._batch_size = batch_size
         self._seed = seed
-        self._noise = pixel_format or columns
+        self._domain = domain
         self._random_flip = random_flip
 
     def __len__(self) -> int:
@@ -167,14 +166,10 @@ class TrainingRows:
         if self._random_flip:
             index = tf.range(self._batch_size)[:, None]
             rows = _flip(rows, uniform_noise(index, seed=self._seed + flips, first=first))
-        if self._noise:
-            rows = self._noise.dequantize(rows, seed=self._seed + noise, first=first)
-        return rows
+        return self._domain.dequantize(rows, seed=self._seed + noise, first=first)
 
 
-def to_tensors(
-    x: Any, condition: Any, pixel_format: PixelFormat | None, columns: Columns | None
-) -> tuple[tf.Tensor, ...]:
+def to_tensors(x: Any, condition: Any, domain: Domain) -> tuple[tf.Tensor, ...]:
     """Returns the rows and, if there are any, the conditions, after checking them."""
     # An eager tensor that a dataset captures is not copied into its graph, which has a limit of
     # 2 GB; and input pipelines run on the CPU.
@@ -189,16 +184,7 @@ def to_tensors(
             "`x` and `condition` must have the same number of rows, got shapes "
             f"{tensors[0].shape} and {tensors[1].shape}."
         )
-    is_image = tensors[0].dtype == tf.uint8
-    if is_image != (pixel_format is not None):
-        rule = "be given for uint8 images" if is_image else "be None where `x` holds no bytes"
-        got = f"{pixel_format} for `x` of {tensors[0].dtype.name}"
-        raise ValueError(f"`pixel_format` must {rule}, got {got}.")
-    if columns is not None and tensors[0].shape[1:] != (columns.dims,):
-        raise ValueError(
-            f"`columns` must be of the columns of `x`, of shape {tensors[0].shape}, got "
-            f"{columns.dims}."
-        )
+    domain.check(tensors[0])
     return tensors
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from tfp_distill.distillation.losses import DistillationLoss
 from tfp_distill.distillation.teachers import AnyTeacher
 from tfp_distill.distillation.weighted_sum import RESERVED_NAMES
+from tfp_distill.domains import CONTINUOUS_ROWS
 from tfp_distill.flows import Flow
 
 __all__ = ["check_count", "check_losses", "check_pair", "check_weights", "check_without_data"]
@@ -32,11 +33,14 @@ def check_pair(student: Any, teacher: AnyTeacher) -> None:
             "`teacher` and `student` must take conditions of the same size, got "
             f"{dims[0]} and {dims[1]}."
         )
-    columns = [m.config.columns if isinstance(m, Flow) else None for m in (teacher, student)]
-    if columns[0] != columns[1]:
+    own = student.config.domain
+    # Others know nothing of integers and bounds, and bytes are numbers to them.
+    of_others = own if own.is_images else CONTINUOUS_ROWS
+    theirs = teacher.config.domain if isinstance(teacher, Flow) else of_others
+    if theirs != own:
         raise ValueError(
-            "`teacher` and `student` must take columns for the same kinds, with the same bounds, "
-            f"got {columns[0]} and {columns[1]}."
+            "`teacher` and `student` must take their data for the same, columns for the same kinds "
+            f"with the same bounds, got {theirs} and {own}."
         )
 
 

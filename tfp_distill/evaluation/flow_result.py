@@ -112,11 +112,10 @@ def evaluate_flow(
       The `Result`.
     """
     likelihood = evaluate_likelihood(flow, test, condition, batch_size=batch_size, draws=draws)
-    bits, error, per_nat = None, None, None
-    if pixel_format := flow.config.pixel_format:
-        bits = pixel_format.bits_per_dim(likelihood.mean, flow.event_shape)
-        at_0, at_1 = (pixel_format.bits_per_dim(nats, flow.event_shape) for nats in (0.0, 1.0))
-        per_nat = at_0 - at_1
+    domain = flow.config.domain
+    bits, error, per_nat = domain.bits_per_dim(likelihood.mean, flow.event_shape), None, None
+    if bits is not None:
+        per_nat = domain.units_per_nat(flow.event_shape)
         error = per_nat * likelihood.standard_error
     latents = 2 * evaluation_batch_size(flow)
     conditions = None if condition is None else _in_turn(condition, latents)

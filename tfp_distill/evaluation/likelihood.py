@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.columns import DequantizedRows
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
-from tfp_distill.pixels import DequantizedImages
 from tfp_distill.training import StepRandom
 
 __all__ = [
@@ -23,8 +21,6 @@ __all__ = [
     "round_trip_error",
     "rows_with_noise",
 ]
-
-_VALUES_OF_IMAGES = 300_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +72,8 @@ def evaluate_likelihood(
     Args:
       flow: the flow.
       x: data `[n, ...]`, at least 2 rows, in the user's units; or images, uint8 `[n, h, w, C]`,
-        which get the noise of `flow.config.pixel_format`, as the integers of `flow.config.columns`
-        do, equal in every evaluation. A memory-mapped array is read batch by batch.
+        which get the noise of `flow.config.domain`, as integers of columns do, equal in every
+        evaluation. A memory-mapped array is read batch by batch.
       condition: `[n, C]` for a conditional flow.
       batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
       draws: how many draws of the noise of uint8 images, or of integers, are averaged, for each
@@ -93,7 +89,7 @@ def evaluate_likelihood(
     if len(x) < 2:
         raise ValueError(f"`x` must have at least 2 rows, got {len(x)}.")
     check_at_least(1, draws=draws)
-    if draws > 1 and not (_are_bytes(x) or _has_integers(flow)):
+    if draws > 1 and rows_with_noise(flow, x) is x:
         raise ValueError(
             f"`draws` must be 1 where `x` is no uint8 images and has no integers, got {draws}."
         )
@@ -107,12 +103,8 @@ def evaluate_likelihood(
 
 
 def evaluation_batch_size(flow: Flow) -> int:
-    """Returns how many rows an evaluation computes at once: 5,000, or fewer images.
-
-    XLA would compile each pass of each flow for 10,000 rows, a size that programs choose (see
-    `CompiledPass`): that takes longer than it saves.
-    """
-    return max(1, _VALUES_OF_IMAGES // flow.latent_dims) if flow.config.pixel_format else 5_000
+    """Returns how many rows an evaluation computes at once: 5,000, or fewer images."""
+    return flow.config.domain.rows_at_once(flow.latent_dims)
 
 
 def round_trip_error(
@@ -184,11 +176,8 @@ def rows_with_noise(flow: Flow, x: Any, draw: int = 0) -> Any:
       x: rows `[n, ...]` as for `evaluate_likelihood`.
       draw: equal draws have equal noise.
     """
-    if _are_bytes(x) and flow.config.pixel_format:
-        return DequantizedImages(x, flow.config.pixel_format, draw=draw)
-    if (columns := flow.config.columns) is not None and columns.num_integers:
-        return DequantizedRows(x, columns, draw=draw)
-    return x
+    domain = flow.config.domain
+    return domain.examples(x, draw=draw) if domain.has_noise else x
 
 
 def _batches(
@@ -211,14 +200,6 @@ def _batches(
         rows = min(batch_size, len(x) - start)
         parts = [np.asarray(a[start : start + rows], flow.compute_dtype) for a in arrays]
         yield [tf.constant(_fill_up(part, batch_size)) for part in parts], rows
-
-
-def _has_integers(flow: Flow) -> bool:
-    return flow.config.columns is not None and flow.config.columns.num_integers > 0
-
-
-def _are_bytes(x: Any) -> bool:
-    return getattr(x, "dtype", None) == np.uint8
 
 
 def _fill_up(array: np.ndarray, rows: int) -> np.ndarray:

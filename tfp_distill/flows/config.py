@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_distill.bijectors import Standardize, StandardizeBounded, TracedChain
 from tfp_distill.columns import Columns
+from tfp_distill.domains import Domain, ImageDomain, RowDomain
 from tfp_distill.pixels import PixelFormat
 
 __all__ = ["FlowConfig", "check_at_least", "check_integer", "weight_seed"]
@@ -46,6 +47,11 @@ class FlowConfig(abc.ABC):
     def columns(self) -> Columns | None:
         """The kinds of the columns of a flow of rows; None where all are continuous."""
         return None
+
+    @property
+    def domain(self) -> Domain:
+        """What the examples are."""
+        return ImageDomain(self.pixel_format) if self.pixel_format else RowDomain(self.columns)
 
     @property
     def suits_xla(self) -> bool:

@@ -49,8 +49,7 @@ class Flow(FlowInParts):
         if not isinstance(config, FlowConfig):
             raise ValueError(f"`config` must be a FlowConfig, got {type(config).__name__}.")
         check_integer(seed=seed)
-        names = ("nll", "bits_per_dim") if config.pixel_format else ("nll",)
-        super().__init__(loss_names=names, seed=seed, name=name)
+        super().__init__(loss_names=config.domain.figures, seed=seed, name=name)
         self.config = config
         self._adapted = self._add_counter("adapted")
         self._bijector = config.build_bijector()
@@ -161,8 +160,8 @@ class Flow(FlowInParts):
 
     @property
     def checks_first_rows(self) -> bool:
-        """Whether there are integers, whose noise a person may forget."""
-        return self.config.columns is not None and self.config.columns.num_integers > 0
+        """Whether there are columns of integers, whose noise a person may forget."""
+        return self.config.columns is not None and self.config.domain.has_noise
 
     def check_first_rows(self, x: Any, condition: Any = None) -> None:
         """Raises `ValueError` if integers have no noise: their likelihood would have no bound."""

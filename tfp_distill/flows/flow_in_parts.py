@@ -105,10 +105,7 @@ class FlowInParts(PartwiseModel):
 
     def likelihood_metrics(self, log_prob: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `nll`, and for images `bits_per_dim`, of log-likelihoods in nats per example."""
-        metrics = {"nll": -log_prob}
-        if pixel_format := self.config.pixel_format:
-            metrics["bits_per_dim"] = pixel_format.bits_per_dim(log_prob, self.event_shape)
-        return metrics
+        return self.config.domain.likelihoods(log_prob, self.event_shape)
 
     def __repr__(self) -> str:
         """The steps, those that are alike in one line."""

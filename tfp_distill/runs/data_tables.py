@@ -24,7 +24,7 @@ def columns_table(data: FlowData) -> Table:
     header = ("column", "looks like", "is", "from", "to", "distinct", "commonest", "resolution")
     rows = [_cells(column, _use(data, column)) for column in data.look]
     note = _NOTE
-    if data.columns is not None:
+    if data.domain.columns is not None:
         note += _KINDS
     return Table(header, rows, note=note, text_columns=3)
 
@@ -32,9 +32,9 @@ def columns_table(data: FlowData) -> Table:
 def _use(data: FlowData, column: ColumnLook) -> str:
     if column.is_condition:
         return "a condition"
-    if data.columns is None:
+    if (columns := data.domain.columns) is None:
         return "modelled"
-    kind = data.columns.describe(data.feature_names.index(column.name))
+    kind = columns.describe(data.feature_names.index(column.name))
     return "modelled" if kind == "continuous" else f"modelled, {kind}"
 
 

@@ -145,7 +145,7 @@ def part_history(
       directory: its directory.
       batch_size: rows of a batch.
     """
-    figure = "bits_per_dim" if flow.config.pixel_format else "nll"
+    figure = flow.config.domain.figures[-1]
     epochs, step, seconds = [], 0, 0.0
     for row in record.history:
         parts = row.get("parts")

@@ -64,7 +64,6 @@ _GUARD_NOTE = (
 _SAMPLES_OF_ROWS = 20_000
 _TESTED_ROWS, _FEWEST_TESTED_ROWS = 10_000, 100
 _TEMPERATURES = (1.0, 0.7)  # Those of Walton et al., 2023, Table 6.
-_SPEED_BATCH_OF_IMAGES = 64
 
 
 def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None) -> list[Result]:
@@ -79,8 +78,8 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
     data, recipe = run.data, run.recipe
     names = outcome.names if outcome else run.trained()
     flows = {name: run.load_flow(name) for name in names}
-    samples, tests = ({}, {}) if data.pixel_format else _sample_rows(run, flows)
-    data_range = None if data.pixel_format else DataRange.of_rows(data.train)
+    samples, tests = ({}, {}) if data.domain.is_images else _sample_rows(run, flows)
+    data_range = None if data.domain.is_images else DataRange.of_rows(data.train)
     results, curves, histories = [], {}, {}
     for name, flow in flows.items():
         print(f"{name}: is evaluated", flush=True)
@@ -99,8 +98,8 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
                 training_steps=record.steps,
                 training_seconds=record.seconds,
                 skipped_steps=record.skipped_steps,
-                draws=recipe.evaluation_draws if _has_noise(data) else 1,
-                speed_batch_size=_SPEED_BATCH_OF_IMAGES if data.pixel_format else 1000,
+                draws=recipe.evaluation_draws if data.domain.has_noise else 1,
+                speed_batch_size=data.domain.timed_rows,
             )
         )
         if record.history:
@@ -118,7 +117,7 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
         raced = [r for r in results if r.name not in outcome.few_rows]
         figures = {"What a parameter and a millisecond buy": fronts(raced)} | figures
     if any(history.num_parts > 1 for history in histories.values()):
-        unit, test = _part_figures(results)
+        unit, test = data.domain.unit, _part_figures(results)
         histories = {_training(name): history for name, history in histories.items()}
         shown += [training_table(histories, test, unit=unit), phase_table(histories, unit=unit)]
         headings = ("In parts, beside end to end", "Phases and parts")
@@ -130,7 +129,7 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
     if guards := _guard_table(run, flows):
         tables["Guarded students"] = guards
         shown.append(guards)
-    figures |= _draw_images(run, flows) if data.pixel_format else _draw_rows(run, samples)
+    figures |= _draw_images(run, flows) if data.domain.is_images else _draw_rows(run, samples)
     write_results_json(run.path / "results.json", results, settings=settings)
     write_report(
         run.path / "report.html",
@@ -170,12 +169,12 @@ def _guard_table(run: RunDirectory, names: Iterable[str]) -> Table | None:
     return Table(header, rows, note=_GUARD_NOTE) if rows else None
 
 
-def _part_figures(results: Sequence[Result]) -> tuple[str, dict[str, float]]:
-    """Returns the unit of the figures of trainings in parts, and those of the test data by name."""
-    bits = {_training(r.name): r.bits_per_dim for r in results if r.bits_per_dim is not None}
-    if len(bits) == len(results):
-        return "bits per dimension", bits
-    return "nats per example", {_training(r.name): -r.likelihood.mean for r in results}
+def _part_figures(results: Sequence[Result]) -> dict[str, float]:
+    """Returns the figures of the test data that trainings in parts are compared by, by name."""
+    return {
+        _training(r.name): -r.likelihood.mean if r.bits_per_dim is None else r.bits_per_dim
+        for r in results
+    }
 
 
 def _training(name: str) -> str:
@@ -201,13 +200,6 @@ def _settings(run: RunDirectory, command: str) -> dict[str, str]:
         settings[role] = ", ".join(f"{name}={value}" for name, value in values)
     settings["recipe"] = ", ".join(f"{name}={value}" for name, value in vars(recipe).items())
     return settings
-
-
-def _has_noise(data: FlowData) -> bool:
-    """Returns whether the data are integers, of which likelihoods are those with noise."""
-    return data.pixel_format is not None or (
-        data.columns is not None and data.columns.num_integers > 0
-    )
 
 
 def _describe(data: FlowData) -> str:

@@ -109,12 +109,12 @@ class RunDirectory:
     def _with_kinds_of_teacher(self, data: FlowData) -> FlowData:
         """Gives columns the kinds that they have for a teacher that was there before."""
         if self.parent:
-            return dataclasses.replace(data, columns=self.parent.data.columns)
+            return dataclasses.replace(data, domain=self.parent.data.domain)
         if not self.recipe.teacher_path or self.recipe.column_kinds != ("auto",):
             return data
         teacher = self.model_directory("teacher") / "flow.keras"
         config = load_flow(teacher if teacher.is_file() else self.recipe.teacher_path).config
-        return dataclasses.replace(data, columns=config.columns)
+        return dataclasses.replace(data, domain=config.domain)
 
     def warnings(self) -> tuple[str, ...]:
         """Returns what to mind about the data and the teacher, a sentence or two each.
@@ -123,7 +123,7 @@ class RunDirectory:
           ValueError: if the data do not exist or have changed.
         """
         data, found = self.data, []
-        kinds = data.columns.kinds if data.columns else ()
+        kinds = data.domain.columns.kinds if data.domain.columns else ()
         told = {n for n, kind in zip(data.feature_names, kinds, strict=False) if kind == "integer"}
         discrete = [c.name for c in data.look if c.is_discrete and c.name not in told]
         if discrete:
@@ -183,7 +183,7 @@ class RunDirectory:
           OSError: if one of them cannot be read.
         """
         data, path = self.data, self.recipe.teacher_path
-        if self.recipe.random_flip and data.pixel_format is None:
+        if self.recipe.random_flip and not data.domain.is_images:
             raise ValueError("`random_flip` must be False where `data` is no images, got True.")
         for role in ("teacher", "student"):
             self.config(role)
@@ -206,8 +206,7 @@ class RunDirectory:
         expected = {
             "event_shape": data.event_shape,
             "condition_dims": data.condition_dims,
-            "pixel_format": data.pixel_format,
-            "columns": data.columns,
+            "domain": data.domain,
         }
         for name, value in expected.items():
             if getattr(config, name) != value:
@@ -248,7 +247,7 @@ class RunDirectory:
         extractor = self.recipe.feature_extractor
         if not extractor:
             return None
-        if self.data.pixel_format is None:
+        if not self.data.domain.is_images:
             raise ValueError(
                 f"`feature_extractor` must be empty where `data` is no images, got {extractor!r}."
             )
@@ -267,8 +266,7 @@ class RunDirectory:
         return make(
             data.event_shape,
             condition_dims=data.condition_dims,
-            pixel_format=data.pixel_format,
-            columns=data.columns,
+            domain=data.domain,
         )
 
     def load_flow(self, name: str) -> Flow:

@@ -34,7 +34,7 @@ def compare_samplers(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, 
       The comparisons by name; none without a teacher, for other students, images and conditions.
     """
     students = {name: flow for name, flow in flows.items() if name != "teacher"}
-    if run.data.pixel_format or run.data.condition_dims or "teacher" not in flows:
+    if run.data.domain.is_images or run.data.condition_dims or "teacher" not in flows:
         return {}
     teacher, seed = flows["teacher"], run.recipe.seed
     students = {name: flow for name, flow in students.items() if _samples_faster(flow, teacher)}

@@ -30,7 +30,7 @@ def sample_output(path: str | os.PathLike[str] | None, flow: Flow) -> pathlib.Pa
       ValueError: if the suffix is none of those for the flow's data, or `path` is a directory.
       OSError: if it cannot be written there.
     """
-    images = flow.config.pixel_format is not None
+    images = flow.config.domain.is_images
     output = pathlib.Path(("samples.npz" if images else "samples.csv") if path is None else path)
     suffixes = _IMAGE_SUFFIXES if images else _ROW_SUFFIXES
     if output.suffix not in suffixes:

@@ -191,7 +191,7 @@ def export(run: RunDirectory, name: str, *, pixels: str | None = None) -> None:
     """
     flow, path = run.load_flow(name), run.path / _SAVED_MODEL
     if pixels is None:
-        pixels = "uint8" if flow.config.pixel_format else "float"
+        pixels = "uint8" if flow.config.domain.is_images else "float"
     export_flow(flow, path, pixels=pixels)
     print(f"{name} is exported as a SavedModel: {path}", flush=True)
 
@@ -207,7 +207,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **options: Any,
 ) -> None:
-    if run.data.pixel_format:
+    if run.data.domain.is_images:
         callbacks = [*callbacks, SampleGrid(run.model_directory(name) / "pictures")]
     fit_flow(
         model,
@@ -297,7 +297,7 @@ def _distillation_callbacks(
 def _pairs(run: RunDirectory, method: str, distiller: FlowDistiller) -> list[TeacherPairs]:
     recipe = run.recipe
     is_conditional = distiller.student.config.condition_dims > 0
-    if run.data.pixel_format or is_conditional or not recipe.draws_pairs(method):
+    if run.data.domain.is_images or is_conditional or not recipe.draws_pairs(method):
         return []
     pairs = TeacherPairs(
         recipe.teacher_pairs, refresh_steps=_REFRESH_STEPS, temperature=recipe.temperature

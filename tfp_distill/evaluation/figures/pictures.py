@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from tfp_distill.domains import ImageDomain
 from tfp_distill.evaluation.figures.strips import Section, Strip, draw_strips
 from tfp_distill.evaluation.figures.style import model_colours
 from tfp_distill.flows import Flow, interpolate
@@ -255,7 +256,7 @@ def _check_flows(flows: Mapping[str, Flow]) -> PixelFormat:
     expected = flows[first].config
     for name, flow in flows.items():
         config = flow.config
-        if config.pixel_format is None:
+        if not config.domain.is_images:
             raise ValueError(
                 f"`flows` must be flows of images, got {name!r} of shape {config.event_shape}."
             )
@@ -270,9 +271,10 @@ def _check_flows(flows: Mapping[str, Flow]) -> PixelFormat:
 
 def pixel_format_of(flow: Flow) -> PixelFormat:
     """Returns the pixel format of a flow of images, and raises `ValueError` for another flow."""
-    if flow.config.pixel_format is None:
+    domain = flow.config.domain
+    if not isinstance(domain, ImageDomain):
         raise ValueError(f"`flow` must be a flow of images, got shape {flow.event_shape}.")
-    return flow.config.pixel_format
+    return domain.pixel_format
 
 
 def check_images_of(flow: Flow, *, minimum: int = 1, **arrays: np.ndarray) -> None:

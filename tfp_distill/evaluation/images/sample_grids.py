@@ -74,7 +74,7 @@ class SampleGrid(keras.callbacks.Callback):
           ValueError: if it, or its `student`, is not a flow of images.
         """
         flow = getattr(model, "student", model)
-        if not isinstance(flow, Flow) or flow.config.pixel_format is None:
+        if not isinstance(flow, Flow) or not flow.config.domain.is_images:
             shape = f" of shape {flow.event_shape}" if isinstance(flow, Flow) else ""
             raise ValueError(
                 "`SampleGrid` must be used with a flow of images or the distiller of one, "

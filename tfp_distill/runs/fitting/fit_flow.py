@@ -172,7 +172,7 @@ class _Reporter(keras.callbacks.Callback):
         rows, condition = first_rows(data, "validation", _VALIDATION_ROWS)
         batch_size = min(evaluation_batch_size(flow), len(rows))
         self._validation = evaluation_batches(rows, batch_size, condition=condition)
-        self._pixel_format, self._event_shape = data.pixel_format, data.event_shape
+        self._domain, self._event_shape = data.domain, data.event_shape
         self._log_prob = tf.function(flow.log_prob, autograph=False, reduce_retracing=True)
         self._meter = meter
         self._keep_rows, self._guard = keep_rows, guard
@@ -188,10 +188,9 @@ class _Reporter(keras.callbacks.Callback):
         steps = self.model.step
         with averaged_weights(self.model):
             log_prob = self._validation_log_prob()
-            logs["val_nll"] = -float(np.mean(log_prob, dtype=np.float64))
-            if self._pixel_format:
-                bits = self._pixel_format.bits_per_dim(-logs["val_nll"], self._event_shape)
-                logs["val_bits_per_dim"] = bits
+            mean = float(np.mean(log_prob, dtype=np.float64))
+            likelihoods = self._domain.likelihoods(mean, self._event_shape)
+            logs |= {f"val_{name}": value for name, value in likelihoods.items()}
             if self._monitor is not None:
                 self._monitor.on_epoch_end(epoch, logs)
             if logs["val_nll"] < self.record.best_val_nll:

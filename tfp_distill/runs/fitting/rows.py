@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from tfp_distill.columns import DequantizedRows
 from tfp_distill.data import FlowData, TrainingRows
-from tfp_distill.pixels import DequantizedImages
 
 __all__ = ["first_rows", "initial_rows", "statistics_of", "training_rows"]
 
 _INITIAL_ROWS = 50_000
-_VALUES_OF_IMAGES = 2_000_000
 
 
 def training_rows(
@@ -33,9 +29,8 @@ def training_rows(
         batch_size,
         condition=data.train_condition,
         seed=seed,
-        pixel_format=data.pixel_format,
+        domain=data.domain,
         random_flip=random_flip,
-        columns=data.columns,
     )
 
 
@@ -58,13 +53,8 @@ def first_rows(data: FlowData, part: str, number: int) -> tuple[np.ndarray, np.n
     Of images there are fewer, because each has many more dimensions and takes longer.
     """
     rows, condition = getattr(data, part), data.condition(part)
-    if data.pixel_format:
-        number = min(number, max(2, _VALUES_OF_IMAGES // math.prod(data.event_shape)))
+    number = data.domain.rows_to_begin_with(number, data.event_shape)
     if number < len(rows):
         places = np.sort(np.random.default_rng(0).choice(len(rows), number, replace=False))
         rows, condition = rows[places], None if condition is None else condition[places]
-    if data.pixel_format:
-        rows = DequantizedImages(rows, data.pixel_format)[:]
-    elif data.columns is not None:
-        rows = DequantizedRows(rows, data.columns)[:]
-    return rows, condition
+    return data.domain.examples(rows)[:], condition

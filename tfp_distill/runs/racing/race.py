@@ -202,7 +202,7 @@ def _few_rows_tasks(run: RunDirectory, chosen: Entry) -> list[Task]:
 
 def _entries(run: RunDirectory) -> tuple[list[Entry], dict[str, str]]:
     """Returns the plain students to race, the smallest first, and what is left out and why."""
-    recipe, images = run.recipe, run.data.pixel_format is not None
+    recipe, images = run.recipe, run.data.domain.is_images
     of_teacher = Flow(_teacher_config(run)).num_parameters
     entries, left_out = [], {}
     for candidate in candidates_of(recipe, images=images):
@@ -252,11 +252,7 @@ def _nll(run: RunDirectory, name: str, until: float = math.inf) -> float:
 
 def _tolerance(run: RunDirectory) -> float:
     """Returns `within` in nats per example."""
-    pixels, within = run.data.pixel_format, run.recipe.within
-    if pixels is None:
-        return within
-    shape = run.data.event_shape
-    return within / (pixels.bits_per_dim(0.0, shape) - pixels.bits_per_dim(1.0, shape))
+    return run.recipe.within / run.data.domain.units_per_nat(run.data.event_shape)
 
 
 def _chosen(run: RunDirectory, entries: Sequence[Entry], limit: float) -> Entry:

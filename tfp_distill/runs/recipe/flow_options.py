@@ -9,9 +9,8 @@ from tfp_distill.runs.recipe.options import Options, option
 
 # A script knows its flags before TensorFlow is there: what needs it is imported where it is used.
 if TYPE_CHECKING:
-    from tfp_distill.columns import Columns
+    from tfp_distill.domains import Domain
     from tfp_distill.flows import FlowConfig
-    from tfp_distill.pixels import PixelFormat
 
 __all__ = ["FlowOptions"]
 
@@ -83,26 +82,24 @@ class FlowOptions(Options):
         event_shape: tuple[int, ...],
         *,
         condition_dims: int = 0,
-        pixel_format: PixelFormat | None = None,
-        columns: Columns | None = None,
+        domain: Domain | None = None,
     ) -> FlowConfig:
         """Returns the architecture of the teacher for examples of a shape.
 
         Raises:
           ValueError: if the architecture does not fit examples of that shape.
         """
-        return self._config("teacher", event_shape, condition_dims, pixel_format, columns)
+        return self._config("teacher", event_shape, condition_dims, domain)
 
     def student_config(
         self,
         event_shape: tuple[int, ...],
         *,
         condition_dims: int = 0,
-        pixel_format: PixelFormat | None = None,
-        columns: Columns | None = None,
+        domain: Domain | None = None,
     ) -> FlowConfig:
         """Returns the architecture of every student, as `teacher_config`."""
-        return self._config("student", event_shape, condition_dims, pixel_format, columns)
+        return self._config("student", event_shape, condition_dims, domain)
 
     def coupling(self, role: str, *, images: bool) -> str:
         """Returns the coupling of "teacher" or "student"."""
@@ -114,20 +111,21 @@ class FlowOptions(Options):
         role: str,
         event_shape: tuple[int, ...],
         condition_dims: int,
-        pixel_format: PixelFormat | None,
-        columns: Columns | None,
+        domain: Domain | None,
     ) -> FlowConfig:
+        from tfp_distill.domains import CONTINUOUS_ROWS, ImageDomain
         from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
 
         architecture, depth, width, levels = (
             getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
         )
-        coupling = self.coupling(role, images=pixel_format is not None)
+        domain = domain or CONTINUOUS_ROWS
+        coupling = self.coupling(role, images=domain.is_images)
         splines: dict[str, Any] = dict(
             num_bins=self.num_bins, tail_bound=self.tail_bound, min_slope=self.min_slope
         )
         seed = self.seed + _SEEDS[role]
-        if pixel_format:
+        if isinstance(domain, ImageDomain):
             self.check(f"{role}_architecture", "glow for images", architecture == "glow")
             height, breadth, channels = event_shape
             return GlowConfig(
@@ -137,8 +135,7 @@ class FlowOptions(Options):
                 hidden_channels=width,
                 coupling=coupling,
                 **splines,
-                num_bits=pixel_format.num_bits,
-                padding=pixel_format.padding,
+                **dataclasses.asdict(domain.pixel_format),
                 seed=seed,
             )
         common: dict[str, Any] = dict(
@@ -149,7 +146,7 @@ class FlowOptions(Options):
             or (5 if architecture == "glow" and coupling != "spline" else 2),
             condition_dims=condition_dims,
             seed=seed,
-            columns=columns,
+            columns=domain.columns,
             **splines,
         )
         if architecture == "glow":
