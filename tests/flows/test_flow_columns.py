@@ -182,7 +182,9 @@ def test_students_learn_with_the_same_kinds_only():
     others = [None, dataclasses.replace(COLUMNS, bounds=(None, None, (0.0, 361.0), (1, 5)))]
     for columns in others:
         other = Flow(dataclasses.replace(GLOW, columns=columns))
-        with pytest.raises(ValueError, match="must take their data for the same, columns for the sam"):
+        with pytest.raises(
+            ValueError, match="must take their data for the same, columns for the sam"
+        ):
             FlowDistiller(student=other, teacher=teacher, distillation_losses=losses)
 
 
