@@ -80,7 +80,9 @@ def test_the_report_says_that_likelihoods_are_of_integers_with_noise(job):
 def test_a_teacher_brings_its_kinds(job, table, tmp_path):
     teacher = job[0] / "teacher" / "flow.keras"
     arguments = (*SMALL, f"--data={table}", f"--teacher_path={teacher}")
-    with pytest.raises(app.UsageError, match="`teacher_path` must hold a flow with domain RowDomain.columns=None"):
+    with pytest.raises(
+        app.UsageError, match="`teacher_path` must hold a flow with domain RowDomain.columns=None"
+    ):
         run(train, tmp_path / "other", *arguments, "--column_kinds=continuous", "--model=teacher")
     run_dir = tmp_path / "run"
     run(train, run_dir, *arguments, "--model=teacher", "--train_rows=100")
