@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from typing import Any
+from typing import Protocol
 
 __all__ = [
     "align_boundary",
@@ -14,6 +14,14 @@ __all__ = [
     "align_steps",
     "check_taps",
 ]
+
+
+class HasSteps(Protocol):
+    """A flow or a teacher, whose `level_ends` count where it has some."""
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps."""
 
 
 def align_by_depth(student_steps: int, teacher_steps: int) -> tuple[tuple[int, int], ...]:
@@ -57,7 +65,7 @@ def align_level_ends(
     return (*before_last, (student_ends[-1], teacher_ends[-1]))
 
 
-def align_flows(student: Any, teacher: Any) -> tuple[tuple[int, int], ...]:
+def align_flows(student: HasSteps, teacher: HasSteps) -> tuple[tuple[int, int], ...]:
     """Matches level ends where both flows have several levels, fractions of depth otherwise.
 
     Args:
@@ -73,7 +81,7 @@ def align_flows(student: Any, teacher: Any) -> tuple[tuple[int, int], ...]:
     return align_by_depth(student.num_steps, teacher.num_steps)
 
 
-def align_steps(student: Any, teacher: Any) -> tuple[tuple[int, int], ...]:
+def align_steps(student: HasSteps, teacher: HasSteps) -> tuple[tuple[int, int], ...]:
     """Matches as many steps as can be: by fractions of depth, of each level where there are levels.
 
     The n-th level is matched with the n-th, where the resolutions are the same.
@@ -93,7 +101,7 @@ def align_steps(student: Any, teacher: Any) -> tuple[tuple[int, int], ...]:
     )
 
 
-def align_boundary(student: Any, teacher: Any, step: int) -> int:
+def align_boundary(student: HasSteps, teacher: HasSteps, step: int) -> int:
     """Returns the step of the teacher that lies as deep as a step of the student.
 
     As `align_flows` matches, but for any step of the student: ends of levels with ends of levels
@@ -119,7 +127,7 @@ def align_boundary(student: Any, teacher: Any, step: int) -> int:
     raise ValueError(f"`step` must be at most {student.num_steps}, got {step}.")
 
 
-def _ends(flow: Any) -> tuple[int, ...]:
+def _ends(flow: HasSteps) -> tuple[int, ...]:
     return tuple(getattr(flow, "level_ends", ())) or (flow.num_steps,)
 
 
