@@ -65,6 +65,40 @@ def test_xla_compiles_for_round_sizes_only(monkeypatch):
     assert used == [1, 256, 1000, 1024, 4096, 10_000]
 
 
+def test_a_batch_that_is_too_large_for_the_caches_runs_in_pieces(monkeypatch):
+    passes, used = CompiledPasses(use_xla=True), []
+
+    def function(x):
+        return x + 1, (tf.reduce_sum(x, axis=-1),)
+
+    x = _rows(600)
+    found = passes("sum", function, x, rows_at_once=256)
+    tf.nest.map_structure(np.testing.assert_array_equal, found, function(x))
+    (made,) = passes._passes.values()
+    for name in ("_xla", "_graph"):
+        monkeypatch.setattr(made, name, lambda x, name=name: used.append((name, len(x))) or x)
+    passes("sum", function, x, rows_at_once=256)
+    passes("sum", function, x[:256], rows_at_once=256)
+    assert used == [("_xla", 256), ("_xla", 256), ("_graph", 88), ("_xla", 256)]
+
+
+def test_wide_splines_run_in_pieces_where_a_pass_is_one_of_the_networks(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    maf = MAFConfig(63, transform="spline")
+    iaf = MAFConfig(63, transform="spline", inverse_autoregressive=True)
+    for config, expected in (
+        (maf, (1024, None)),
+        (iaf, (None, 1024)),
+        (TabularGlowConfig(63, coupling="spline"), (2048, 2048)),
+        (TabularGlowConfig(6, coupling="spline"), (None, None)),
+        (MAFConfig(63), (None, None)),
+        (GlowConfig((4, 4, 1), num_levels=1), (None, None)),
+    ):
+        assert tuple(config.rows_at_once(generative=way) for way in (False, True)) == expected
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    assert maf.rows_at_once(generative=False) is None
+
+
 def test_within_another_function_a_pass_becomes_part_of_it():
     function, passes = _Counted(), CompiledPasses(use_xla=True)
     outer = tf.function(lambda x: passes("double", function, x) + 1)

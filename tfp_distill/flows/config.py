@@ -58,6 +58,14 @@ class FlowConfig(abc.ABC):
         """Whether XLA makes passes faster on CPUs, see `tfp_distill.compiling.xla_pays`."""
         return True
 
+    def rows_at_once(self, *, generative: bool) -> int | None:
+        """Returns how many rows a pass is quickest with, see `rows_in_cache`; None for any number.
+
+        Args:
+          generative: whether the pass is from latents to data.
+        """
+        return None
+
     @abc.abstractmethod
     def build_bijector(self) -> TracedChain:
         """Builds the flow: `bijectors[0]` standardises the data, then one bijector a step."""

@@ -22,6 +22,8 @@ from tfp_distill.training import StepRandom, losses_by_name, sample_latents
 
 __all__ = ["Flow"]
 
+_GENERATIVE = ("generative_trace", "to_data", "to_data_and_fldj")
+
 
 @keras.saving.register_keras_serializable("tfp_distill")
 class Flow(FlowInParts):
@@ -55,6 +57,7 @@ class Flow(FlowInParts):
         self._bijector = config.build_bijector()
         self._bijector_layers = list(self._bijector.keras_layers)
         self._passes = CompiledPasses(use_xla=xla_pays(config.suits_xla))
+        self._rows_at_once = [config.rows_at_once(generative=way) for way in (False, True)]
         self._make_distribution = functools.cache(lambda: FlowDistribution(self))
         self.built = True
 
@@ -326,7 +329,8 @@ class Flow(FlowInParts):
 
     def _pass(self, key: Hashable, function: Callable[..., Any], batch: Batch) -> Any:
         """Runs a function of the bijector on a batch, compiled where it is not within another."""
-        return batch.unflatten(self._passes(key, function, *batch.tensors))
+        rows = self._rows_at_once[key in _GENERATIVE]
+        return batch.unflatten(self._passes(key, function, *batch.tensors, rows_at_once=rows))
 
     def _batch(self, x: Any, condition: Any) -> Batch:
         return flat_batch(

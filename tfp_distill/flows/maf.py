@@ -16,6 +16,7 @@ from tfp_distill.bijectors import (
 )
 from tfp_distill.bijectors.transforms import make_transform
 from tfp_distill.columns import Columns
+from tfp_distill.compiling import rows_in_cache
 from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.networks import MADE
 
@@ -94,6 +95,12 @@ class MAFConfig(FlowConfig):
     def event_shape(self) -> tuple[int, ...]:
         """`(dims,)`."""
         return (self.dims,)
+
+    def rows_at_once(self, *, generative: bool) -> int | None:
+        """Few where a pass is one of the networks; in the other direction, as many as there are."""
+        if generative != self.inverse_autoregressive:
+            return None
+        return rows_in_cache(self.dims * self._transform().num_parameters)
 
     def build_bijector(self) -> TracedChain:
         """Builds the chain: `Standardize`, then one bijector, or chain with mixing, a step."""

@@ -15,6 +15,7 @@ from tfp_distill.bijectors import (
 )
 from tfp_distill.bijectors.transforms import make_transform
 from tfp_distill.columns import Columns
+from tfp_distill.compiling import rows_in_cache
 from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
 from tfp_distill.networks import dense_conditioner
 
@@ -82,6 +83,10 @@ class TabularGlowConfig(FlowConfig):
     def event_shape(self) -> tuple[int, ...]:
         """`(dims,)`."""
         return (self.dims,)
+
+    def rows_at_once(self, *, generative: bool) -> int | None:
+        """Few where a coupling makes many parameters of each row."""
+        return rows_in_cache((self.dims - self.dims // 2) * self._transform().num_parameters)
 
     def build_bijector(self) -> TracedChain:
         """Builds the chain: `Standardize`, then one `TracedChain` a step."""
