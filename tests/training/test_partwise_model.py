@@ -190,6 +190,28 @@ def test_datasets_are_fitted_without_a_warning():
         model.fit(batches(data(8)), verbose=0)
 
 
+@pytest.mark.parametrize("asked", [None, True])
+def test_datasets_have_no_tuner_that_they_do_not_ask_for(asked, monkeypatch):
+    seen = []
+
+    def fit(self, x, y, validation_data, **options):
+        seen.extend([x, validation_data])
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    dataset = batches(data(8))
+    if asked is not None:
+        options = tf.data.Options()
+        options.autotune.enabled = asked
+        dataset = dataset.with_options(options)
+    model = make_toy()
+    model.compile("adam")
+    model.fit(dataset, validation_data=dataset)
+    assert [given.options().autotune.enabled for given in seen] == [bool(asked)] * 2
+    arrays = data(8), None
+    model.fit(arrays[0], validation_data=arrays)
+    assert seen[2] is arrays[0] and seen[3] is arrays
+
+
 def test_arrays_are_shuffled_unless_told_otherwise():
     def first_losses(**kwargs):
         keras.utils.set_random_seed(0)

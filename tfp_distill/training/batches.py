@@ -11,10 +11,32 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["conditions_beside_weights", "first_rows", "unpack_batch", "weighted_mean"]
+__all__ = [
+    "conditions_beside_weights",
+    "first_rows",
+    "unpack_batch",
+    "weighted_mean",
+    "without_tuner",
+]
 
 _ROWS = 4096
 _VALUES = 2_000_000
+
+
+def without_tuner(data: Any) -> Any:
+    """Returns a dataset without TensorFlow's tuner of input pipelines, unless it asks for one.
+
+    The tuner sleeps for 10 ms, then for 20 and so on, up to a minute at a time, and whoever drops
+    an iterator waits until it wakes up: a training of one second could take two.
+
+    Args:
+      data: a `tf.data.Dataset`; anything else is returned as it is.
+    """
+    if not isinstance(data, tf.data.Dataset) or data.options().autotune.enabled is not None:
+        return data
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def unpack_batch(data: Any) -> tuple[Any, Any, Any]:

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.compiling import uses_xla
-from tfp_distill.training.batches import conditions_beside_weights, first_rows
+from tfp_distill.training.batches import conditions_beside_weights, first_rows, without_tuner
 from tfp_distill.training.partitioned_model import PartitionedModel
 from tfp_distill.training.parts.partition import Partition
 from tfp_distill.training.parts.pipeline import PartPipeline
@@ -135,7 +135,8 @@ class CompiledModel(PartitionedModel, abc.ABC):
         `adapt` before `fit` to do it with other rows.
 
         Args:
-          x: a `tf.data.Dataset` or `keras.utils.PyDataset` of batches, or an array.
+          x: a `tf.data.Dataset` or `keras.utils.PyDataset` of batches, or an array. A dataset whose
+            options do not ask for `autotune` runs without, see `without_tuner`.
           y: the array of conditions where `x` is an array.
           **kwargs: passed on to `keras.Model.fit`: `sample_weight` are the weights of rows where
             `x` is an array; `shuffle` is True by default for arrays; a dataset shuffles itself.
@@ -146,6 +147,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         """
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
+        x = without_tuner(x)
         if self.compiled and (self.checks_first_rows or not self.adapted):
             batch_size = kwargs.get("batch_size") or 32
             rows = first_rows(x, y, batch_size, self.distribute_strategy)
@@ -157,6 +159,8 @@ class CompiledModel(PartitionedModel, abc.ABC):
             x_val, y_val, weights = kwargs["validation_data"]
             y_val = conditions_beside_weights(x_val, y_val, weights)
             kwargs["validation_data"] = x_val, y_val, weights
+        elif "validation_data" in kwargs:
+            kwargs["validation_data"] = without_tuner(kwargs["validation_data"])
         # Keras's own default, True, makes it warn about every dataset.
         kwargs.setdefault("shuffle", hasattr(x, "shape"))
         self._active_parts, self._batches, self._devices = self.all_parts, None, None
@@ -172,7 +176,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Evaluates the model; arguments as `keras.Model.evaluate`, `y` are conditions."""
         y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
-        return super().evaluate(x, y, **kwargs)
+        return super().evaluate(without_tuner(x), y, **kwargs)
 
     def make_train_function(self, force: bool = False) -> None:
         """Selects the step of the active losses and parts, and makes it where there is none yet."""
