@@ -203,8 +203,7 @@ def test_datasets_have_no_tuner_that_they_do_not_ask_for(asked, monkeypatch):
         options = tf.data.Options()
         options.autotune.enabled = asked
         dataset = dataset.with_options(options)
-    model = make_toy()
-    model.compile("adam")
+    model = make_toy("adam")
     model.fit(dataset, validation_data=dataset)
     assert [given.options().autotune.enabled for given in seen] == [bool(asked)] * 2
     arrays = data(8), None
