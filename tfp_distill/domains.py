@@ -91,7 +91,7 @@ class Domain(abc.ABC):
         return 1.0 if bits[0] is None else bits[0] - bits[1]
 
     @abc.abstractmethod
-    def rows_at_once(self, dims: int) -> int:
+    def evaluation_rows(self, dims: int) -> int:
         """Returns how many examples of so many dimensions an evaluation computes at once."""
 
     def rows_to_begin_with(self, number: int, example_shape: Sequence[int]) -> int:
@@ -150,7 +150,7 @@ class RowDomain(Domain):
         """None: people read nats."""
         return None
 
-    def rows_at_once(self, dims: int) -> int:
+    def evaluation_rows(self, dims: int) -> int:
         """5,000.
 
         XLA would compile each pass of each flow for 10,000 rows, a size that programs choose (see
@@ -208,7 +208,7 @@ class ImageDomain(Domain):
         """As `PixelFormat.bits_per_dim`."""
         return self.pixel_format.bits_per_dim(log_prob, example_shape)
 
-    def rows_at_once(self, dims: int) -> int:
+    def evaluation_rows(self, dims: int) -> int:
         """As many as 300,000 values, at least one."""
         return max(1, _VALUES_AT_ONCE // dims)
 

@@ -309,7 +309,7 @@ def test_conditions_must_be_the_teachers():
     student = make_flow("glow", condition_dims=2)
     with pytest.raises(ValueError, match="conditions of the same size, got 0 and 2"):
         _distill(_simulate, ForwardKLLoss(), student=student)
-    for dims, message in ((0, "at least 1, got 0"), (2.0, "an integer, got 2.0")):
+    for dims, message in ((0, "at least 1, got 0"), (2.0, "an integer of at least 1, got 2.0")):
         with pytest.raises(ValueError, match=f"`condition_dims` .*{message}"):
             conditional_teacher(_shifted, dims)
     with pytest.raises(

@@ -13,7 +13,7 @@ from tfp_distill.distillation.weighted_sum import RESERVED_NAMES
 from tfp_distill.domains import CONTINUOUS_ROWS
 from tfp_distill.flows import Flow
 
-__all__ = ["check_count", "check_losses", "check_pair", "check_weights", "check_without_data"]
+__all__ = ["check_losses", "check_pair", "check_weights", "check_without_data"]
 
 
 def check_pair(student: Any, teacher: AnyTeacher) -> None:
@@ -42,13 +42,6 @@ def check_pair(student: Any, teacher: AnyTeacher) -> None:
             "`teacher` and `student` must take their data for the same, columns for the same kinds "
             f"with the same bounds, got {theirs} and {own}."
         )
-
-
-def check_count(name: str, value: int) -> int:
-    """Returns a number, or raises `ValueError` unless it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
-    return value
 
 
 def _condition_dims(model: Any) -> int:

@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.distillation.checks import (
-    check_count,
     check_losses,
     check_pair,
     check_weights,
@@ -21,6 +20,7 @@ from tfp_distill.distillation.shared_pass import SharedPass, sample_teacher
 from tfp_distill.distillation.teachers import as_teacher
 from tfp_distill.distillation.weighted_sum import LEFT_OUT, NLL, weighted_sum
 from tfp_distill.flows import Flow
+from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import Part, Partition, PartwiseModel, StepRandom, losses_by_name
 
 __all__ = ["FlowDistiller"]
@@ -56,10 +56,9 @@ class FlowDistiller(PartwiseModel):
 
     Args:
       student: the flow to train.
-      teacher: a `Flow`; a `tfd.Distribution`, which has latents if it is transformed from a
-        standard normal base; a function of a number and a seed that returns samples, or an array
-        of samples (`SampleTeacher`); or what `conditional_teacher` returns. It needs the student's
-        event shape, and what the losses look at: latents, a density or samples.
+      teacher: a `Flow`; a `tfd.Distribution`, with latents if its base is a standard normal; a
+        function of a number and a seed that returns samples, or an array (`SampleTeacher`); or a
+        `conditional_teacher`. It has the student's event shape, and what losses need of it.
       distillation_losses: one or more losses with different names.
       distillation_loss_weights: one non-negative weight a loss; 1 each by default.
       student_loss_weight: non-negative weight of the nll, which leaves the others' as they are.
@@ -96,6 +95,7 @@ class FlowDistiller(PartwiseModel):
     ) -> None:
         teacher = as_teacher(teacher)
         check_pair(student, teacher)
+        check_at_least(1, rows_per_sample=rows_per_sample)
         losses = _as_tuple(distillation_losses)
         if distillation_loss_weights is None:
             distillation_loss_weights = [1.0] * len(losses)
@@ -114,7 +114,7 @@ class FlowDistiller(PartwiseModel):
             aggregation="only_first_replica",
             name="loss_weights",
         )
-        self._rows_per_sample = check_count("rows_per_sample", rows_per_sample)
+        self._rows_per_sample = rows_per_sample
         self._active: tuple[str, ...] = ()
         self._pairs: DrawnPairs | None = None
         values = (student_loss_weight, *weights)

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import Trace
 from tfp_distill.distillation.callbacks import DistillerCallback
-from tfp_distill.distillation.checks import check_count
 from tfp_distill.distillation.drawing import DrawnPairs, Generated
-from tfp_distill.distillation.teachers import SampleTeacher, TeacherWithoutLatents
+from tfp_distill.distillation.teachers import SampleTeacher
+from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import StepRandom
 
 __all__ = ["TeacherPairs"]
@@ -47,10 +47,11 @@ class TeacherPairs(DistillerCallback):
         self, size: int = 65_536, *, refresh_steps: int = 1000, temperature: float = 1.0
     ) -> None:
         super().__init__()
+        check_at_least(1, size=size, refresh_steps=refresh_steps)
         if not temperature > 0:
             raise ValueError(f"`temperature` must be positive, got {temperature}.")
-        self._size = check_count("size", size)
-        self._refresh_steps = check_count("refresh_steps", refresh_steps)
+        self._size = size
+        self._refresh_steps = refresh_steps
         self._temperature = float(temperature)
         self._period: int | None = None
 
@@ -76,16 +77,16 @@ class TeacherPairs(DistillerCallback):
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Makes the table."""
         model, dtype = self.model, self.model.compute_dtype
-        shape, dims = model.student.event_shape, model.student.latent_dims
         self._make = tf.function(self._pairs, jit_compile=model.uses_xla, autograph=False)
-        if isinstance(model.teacher, TeacherWithoutLatents):
-            dims = 0
-        widths = _Columns(z=(dims,), x=shape, fldj=(), latent=(dims,), ildjs=self._num_ildjs())
+        # One pair, to know how wide the columns are.
+        _, made = self._make.get_concrete_function(
+            tf.TensorSpec([], tf.int32), 1
+        ).structured_outputs
         with model.distribute_strategy.scope():
             self._columns = _Columns(
                 *(
-                    tf.Variable(tf.zeros([self._size, *width], dtype), trainable=False)
-                    for width in widths
+                    tf.Variable(tf.zeros([self._size, *column.shape[1:]], dtype), trainable=False)
+                    for column in made
                 )
             )
             self._kept = tf.Variable(0, trainable=False)
@@ -137,10 +138,6 @@ class TeacherPairs(DistillerCallback):
         columns = _Columns(sample.z, sample.x, sample.fldj, trace.latents[-1], ildjs)
         return shared.kept(self._temperature), columns
 
-    def _num_ildjs(self) -> tuple[int]:
-        place = tf.TensorSpec([], tf.int32)
-        return (self._make.get_concrete_function(place, 1).structured_outputs[1].ildjs.shape[-1],)
-
     def _draw(self, random: StepRandom, rows: tf.Tensor) -> tuple[Generated, Trace]:
         drawn = random._replace(stream="pairs").integers(rows, self._kept)
         z, x, fldj, latent, ildjs = (tf.gather(column, drawn) for column in self._columns)
@@ -152,7 +149,7 @@ class TeacherPairs(DistillerCallback):
 
 
 class _Columns(NamedTuple):
-    """Columns of the table, or their widths.
+    """Columns of the table.
 
     Attributes:
       z: latents `[rows, D]`.

@@ -104,7 +104,7 @@ def evaluate_likelihood(
 
 def evaluation_batch_size(flow: Flow) -> int:
     """Returns how many rows an evaluation computes at once: 5,000, or fewer images."""
-    return flow.config.domain.rows_at_once(flow.latent_dims)
+    return flow.config.domain.evaluation_rows(flow.latent_dims)
 
 
 def round_trip_error(

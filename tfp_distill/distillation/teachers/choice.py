@@ -17,6 +17,7 @@ from tfp_distill.distillation.teachers.contracts import (
 )
 from tfp_distill.distillation.teachers.distributions import teacher_of_distribution
 from tfp_distill.distillation.teachers.samples import SampleTeacher
+from tfp_distill.flows.config import check_at_least
 
 __all__ = ["as_teacher", "conditional_teacher"]
 
@@ -69,8 +70,5 @@ def conditional_teacher(
     Raises:
       ValueError: if it returns something else.
     """
-    if isinstance(condition_dims, bool) or not isinstance(condition_dims, int):
-        raise ValueError(f"`condition_dims` must be an integer, got {condition_dims!r}.")
-    if condition_dims < 1:
-        raise ValueError(f"`condition_dims` must be at least 1, got {condition_dims}.")
+    check_at_least(1, condition_dims=condition_dims)
     return teacher_of_distribution(make, condition_dims)

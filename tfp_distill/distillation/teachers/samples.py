@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.distillation.teachers.contracts import TeacherWithoutLatents
+from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import StepRandom
 
 __all__ = ["SampleTeacher"]
@@ -42,8 +43,7 @@ class SampleTeacher(TeacherWithoutLatents):
     ) -> None:
         description = "an array of samples"
         if callable(samples):
-            if isinstance(size, bool) or not isinstance(size, int) or size < 2:
-                raise ValueError(f"`size` must be an integer of at least 2, got {size!r}.")
+            check_at_least(2, size=size)
             name = getattr(samples, "__name__", type(samples).__name__)
             description, samples = f"the function {name!r}", np.asarray(samples(size, seed))
             if samples.shape[:1] != (size,):
