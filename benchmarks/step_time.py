@@ -4,7 +4,7 @@
 
 Flows of the POWER presets, random data, batch 4,096; the methods take turns in one process. Those
 with pairs draw the teacher's samples from a table that is made beforehand, as many as rows or one
-for every four. Quiet machine required; only the ratios mean anything elsewhere.
+for every four; those with traces get the teacher's latents of their rows, made beforehand too. Quiet machine required; only the ratios mean anything elsewhere.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import statistics
 import time
 
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 
 import tfp_distill
+from tfp_distill.data import TrainingRows
 
-ROWS, STEPS_PER_TURN, TURNS = 4096, 20, 7
+ROWS, BATCH, STEPS_PER_TURN, TURNS = 65_536, 4096, 20, 7
 LOSSES = {
     "student": (),
     "lkd": (tfp_distill.LatentLoss(),),
@@ -30,6 +30,7 @@ LOSSES = {
 }
 PAIRS = ("skd", "skd, latent space", "ilkd and skd", "forward_kl")
 FEW = 4
+TRACES = ("lkd", "ilkd")
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "glow", ["glow", "maf"], "Which presets.")
 
 
@@ -37,12 +38,16 @@ def main(argv: list[str]) -> None:
     """Prints the median time of a step and its ratio to that of maximum likelihood."""
     del argv
     x = np.random.RandomState(0).normal(size=(ROWS, 6)).astype(np.float32)
-    batches = tf.data.Dataset.from_tensors(tf.constant(x)).repeat()
+    rows = TrainingRows(x, BATCH)
     teacher = tfp_distill.Flow.from_preset(f"power_{_ARCHITECTURE.value}_teacher")
     teacher.adapt(x)
-    variants = [(name, 0) for name in LOSSES] + [(name, n) for name in PAIRS for n in (1, FEW)]
-    models = {}
-    for name, rows_per_sample in variants:
+    traces = tfp_distill.TeacherTraces(teacher, rows)
+    variants = [(name, name, 0, rows) for name in LOSSES]
+    variants += [(f"{name}, pairs", name, 1, rows) for name in PAIRS]
+    variants += [(f"{name}, pairs, few", name, FEW, rows) for name in PAIRS]
+    variants += [(f"{name}, traces", name, 0, traces) for name in TRACES]
+    models, batches = {}, {}
+    for label, name, rows_per_sample, source in variants:
         model = tfp_distill.Flow.from_preset(f"power_{_ARCHITECTURE.value}_student")
         if LOSSES[name]:
             model = tfp_distill.FlowDistiller(
@@ -56,14 +61,13 @@ def main(argv: list[str]) -> None:
             table.set_model(model)
             table.on_train_begin()  # It stays for all turns.
         model.compile("adam", steps_per_execution=STEPS_PER_TURN)
-        model.fit(batches, steps_per_epoch=STEPS_PER_TURN, verbose=0)
-        label = {0: "", 1: ", pairs", FEW: ", pairs, few"}[rows_per_sample]
-        models[name + label] = model
+        models[label], batches[label] = model, source.batches()
+        model.fit(batches[label], steps_per_epoch=STEPS_PER_TURN, verbose=0)
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(TURNS):
         for name, model in models.items():
             began = time.perf_counter()
-            model.fit(batches, steps_per_epoch=STEPS_PER_TURN, verbose=0)
+            model.fit(batches[name], steps_per_epoch=STEPS_PER_TURN, verbose=0)
             times[name].append((time.perf_counter() - began) / STEPS_PER_TURN)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():

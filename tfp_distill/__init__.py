@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         SynthesizedLoss,
         SynthesizedLossGate,
         TeacherPairs,
+        TeacherTraces,
         align_with_teacher,
         conditional_teacher,
     )
@@ -71,6 +72,7 @@ __all__ = [
     "SynthesizedLossGate",
     "TabularGlowConfig",
     "TeacherPairs",
+    "TeacherTraces",
     "align_with_teacher",
     "conditional_teacher",
     "export_flow",

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_distill import Flow, MAFConfig
-from tfp_distill.evaluation import Speed, measure_speed
+from tfp_distill.evaluation import Speed, measure_speed, measure_speeds
 
 
 @pytest.mark.parametrize("condition_dims", [0, 2])
@@ -35,6 +35,23 @@ def test_waits_for_the_result_and_leaves_the_first_call_out():
     speed = measure_speed(flow, batch_size=2, repeats=3)
     assert len(calls) == 4
     assert 0.02 <= speed.to_latent_seconds < 0.5
+
+
+def test_flows_take_turns():
+    flows = {
+        name: Flow(MAFConfig(dims=3, num_steps=1, hidden_units=4)) for name in ("first", "second")
+    }
+    calls = []
+    for name, flow in flows.items():
+
+        def to_latent(x, name=name):
+            calls.append(name)
+            return x
+
+        flow.to_latent = to_latent
+    speeds = measure_speeds(flows, batch_size=2, repeats=3)
+    assert list(speeds) == ["first", "second"]
+    assert calls[2:] == ["first", "second"] * 3  # After those that compile.
 
 
 def test_prints_milliseconds():

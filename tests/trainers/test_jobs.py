@@ -11,7 +11,9 @@ from absl import app
 from jobs import TINY, copy_of, run
 
 from tfp_distill import Flow, TabularGlowConfig, load_flow
+from tfp_distill.distillation import TeacherTraces
 from tfp_distill.evaluation.results import read_results_json
+from tfp_distill.runs import stages
 from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
@@ -235,6 +237,27 @@ def test_a_teacher_of_the_users_own(table, tmp_path, uncompiled):
     for x, y in zip(kept.get_weights(), teacher.get_weights(), strict=True):
         np.testing.assert_array_equal(x, y)
     assert "lkd: step 4 of 4" in run(distill, run_dir, "--method=lkd")
+
+
+def test_the_teacher_sees_rows_that_stay_the_same_once(table, tmp_path, uncompiled, monkeypatch):
+    records, traced = [], []
+    trace_all = TeacherTraces.batches
+
+    def batches(self, **options):
+        traced.append(self.num_bytes)
+        return trace_all(self, **options)
+
+    monkeypatch.setattr(TeacherTraces, "batches", batches)
+    steps = ("--student_training_steps=14", "--report_steps=7", "--fade_out=0")
+    for name, limit in (("kept", stages._LARGEST_TRACES), ("anew", 0)):
+        monkeypatch.setattr(stages, "_LARGEST_TRACES", limit)
+        run(train, tmp_path / name, *TINY, f"--data={table}", *steps, "--model=teacher")
+        run(distill, tmp_path / name, "--method=ilkd")
+        records.append(read_record(tmp_path / name / "ilkd").history)
+    assert len(traced) == 1
+    for kept, anew in zip(*records, strict=True):
+        for figure in ("nll", "intermediate_latent_loss", "val_nll"):
+            np.testing.assert_allclose(kept[figure], anew[figure], rtol=1e-3)
 
 
 def test_students_that_start_from_a_flow_of_the_users_own(table, tmp_path, uncompiled):

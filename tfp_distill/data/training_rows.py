@@ -86,15 +86,21 @@ class TrainingRows:
         """Returns as `batches` what other arrays hold for the same rows, in the same order.
 
         Args:
-          arrays: A structure of arrays `[n, ...]`, memory-mapped ones too, which stay on disk. They
-            are not copied, so the batches show what is written into them, and not kept: the caller
-            keeps them as long as batches are drawn.
+          arrays: A structure of tensors `[n, ...]`, or of arrays, memory-mapped ones too, which
+            stay on disk. Arrays are not copied, so the batches show what is written into them, and
+            not kept: the caller keeps them as long as batches are drawn.
           start_step: The step whose batch comes first.
 
         Returns:
           A dataset of `(arrays,)` or of `(arrays, condition)`.
         """
         flat = tf.nest.flatten(arrays)
+        if all(isinstance(array, tf.Tensor) for array in flat):
+            tensors = (arrays, *self._tensors[1:])
+            return self._shuffled(
+                lambda _, places: tf.nest.map_structure(lambda t: tf.gather(t, places), tensors),
+                start_step,
+            )
         # TensorFlow keeps a Python function of a dataset for ever, and would keep the arrays.
         kept: list[Callable[[], Any]] = [weakref.ref(array) for array in flat]
 

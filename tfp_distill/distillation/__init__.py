@@ -26,6 +26,7 @@ from tfp_distill.distillation.losses import (
 )
 from tfp_distill.distillation.shared_pass import sample_teacher
 from tfp_distill.distillation.teacher_pairs import TeacherPairs
+from tfp_distill.distillation.teacher_traces import TeacherTraces
 from tfp_distill.distillation.teachers import SampleTeacher, conditional_teacher
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "SynthesizedLoss",
     "SynthesizedLossGate",
     "TeacherPairs",
+    "TeacherTraces",
     "align_with_teacher",
     "conditional_teacher",
     "copy_linear_maps",

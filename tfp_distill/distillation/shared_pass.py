@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import Trace
 from tfp_distill.distillation.drawing import Drawing, DrawnPairs, Generated, average_over
+from tfp_distill.distillation.teacher_traces import TracedRows
 from tfp_distill.distillation.teachers import AnyTeacher, TeacherWithoutLatents
 from tfp_distill.flows import Flow
 from tfp_distill.training import StepRandom
@@ -49,7 +50,7 @@ class SharedPass:
     Args:
       student: learns.
       teacher: is learned from.
-      x: data `[batch, ...]`.
+      x: data `[batch, ...]`, or `TracedRows`, which the teacher has seen before.
       condition: optional `[batch, C]`.
       random: noise of the step.
       stop_gradient_after: steps of the student, counted from 1, that no gradient reaches from
@@ -63,7 +64,7 @@ class SharedPass:
         self,
         student: Flow,
         teacher: AnyTeacher,
-        x: tf.Tensor,
+        x: tf.Tensor | TracedRows,
         condition: tf.Tensor | None,
         random: StepRandom,
         *,
@@ -74,7 +75,9 @@ class SharedPass:
     ) -> None:
         self.student = student
         self.teacher = teacher
-        self.x = x
+        known = x if isinstance(x, TracedRows) else None
+        self.x: tf.Tensor = x if known is None else known.x
+        self._known_trace = None if known is None else known.trace
         self.condition = condition
         self._random = random
         self._stop_gradient_after = stop_gradient_after
@@ -114,6 +117,8 @@ class SharedPass:
     @functools.cached_property
     def teacher_trace(self) -> Trace:
         """The teacher's trace of the data, a constant."""
+        if self._known_trace is not None:
+            return self._known_trace
         return _constant(self.teacher.trace(self.x, self.condition))
 
     @functools.cached_property

@@ -60,7 +60,7 @@ from tfp_distill.evaluation.samples.sampler import (
     sampler_table,
 )
 from tfp_distill.evaluation.samples.two_sample import TwoSampleTest, two_sample_auc
-from tfp_distill.evaluation.speed import Speed, measure_speed
+from tfp_distill.evaluation.speed import Speed, measure_speed, measure_speeds
 from tfp_distill.evaluation.table import format_table
 from tfp_distill.evaluation.text_table import Table
 from tfp_distill.pixels import bits_per_dim
@@ -105,6 +105,7 @@ __all__ = [
     "learning_curves",
     "marginals",
     "measure_speed",
+    "measure_speeds",
     "mosaic",
     "nearest_training_images",
     "paired_difference",

@@ -87,9 +87,9 @@ def evaluate_flow(
     frechet: Mapping[str, FrechetDistance] | None = None,
     samples: SampleQuality | None = None,
     two_sample: TwoSampleTest | None = None,
+    speed: Speed | None = None,
     draws: int = 1,
     batch_size: int | None = None,
-    speed_batch_size: int = 1000,
 ) -> Result:
     """Computes everything that a `Result` holds.
 
@@ -104,9 +104,9 @@ def evaluate_flow(
       frechet: distances that were measured, by name.
       samples: how the flow's samples look beside its data, see `sample_quality`.
       two_sample: how well a classifier tells them from the data, see `two_sample_auc`.
+      speed: time of a batch; `measure_speed(flow)` by default.
       draws: number of draws of the noise of uint8 images, or of integers.
       batch_size: number of rows computed at once; `evaluation_batch_size(flow)` by default.
-      speed_batch_size: number of rows of the timed batch.
 
     Returns:
       The `Result`.
@@ -123,7 +123,7 @@ def evaluate_flow(
         name=name,
         likelihood=likelihood,
         parameters=flow.num_parameters,
-        speed=measure_speed(flow, batch_size=speed_batch_size),
+        speed=speed or measure_speed(flow),
         round_trip_error=round_trip_error(flow, test, condition, batch_size=batch_size),
         training_steps=training_steps,
         training_seconds=training_seconds,

@@ -27,6 +27,7 @@ from tfp_distill.evaluation import (
     interpolations,
     learning_curves,
     marginals,
+    measure_speeds,
     nearest_training_images,
     pairwise,
     part_curves,
@@ -78,30 +79,10 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
     data, recipe = run.data, run.recipe
     names = outcome.names if outcome else run.trained()
     flows = {name: run.load_flow(name) for name in names}
-    samples, tests = ({}, {}) if data.domain.is_images else _sample_rows(run, flows)
-    data_range = None if data.domain.is_images else DataRange.of_rows(data.train)
-    results, curves, histories = [], {}, {}
+    results, samples = _examine(run, flows)
+    curves, histories = {}, {}
     for name, flow in flows.items():
-        print(f"{name}: is evaluated", flush=True)
         record = read_record(run.model_directory(name))
-        results.append(
-            evaluate_flow(
-                flow,
-                name,
-                data.test,
-                data.test_condition,
-                frechet=_frechet_distances(run, flow),
-                samples=sample_quality(samples[name], data_range, data.test)
-                if data_range
-                else None,
-                two_sample=tests.get(name),
-                training_steps=record.steps,
-                training_seconds=record.seconds,
-                skipped_steps=record.skipped_steps,
-                draws=recipe.evaluation_draws if data.domain.has_noise else 1,
-                speed_batch_size=data.domain.timed_rows,
-            )
-        )
         if record.history:
             columns = ([row[k] for row in record.history] for k in ("step", "seconds", "val_nll"))
             curves[name] = LearningCurve(*columns)
@@ -234,21 +215,45 @@ def _frechet_distances(run: RunDirectory, flow: Flow) -> dict[str, FrechetDistan
     }
 
 
-def _sample_rows(
+def _examine(
     run: RunDirectory, flows: Mapping[str, Flow]
-) -> tuple[dict[str, np.ndarray], dict[str, TwoSampleTest | None]]:
-    """Draws samples of all flows and tells them from test rows, several flows side by side.
+) -> tuple[list[Result], dict[str, np.ndarray]]:
+    """Returns what is known of flows on test data, and samples of each, none of images.
 
-    Most of it is compilation and small networks, which leave cores idle.
+    Several flows of rows are examined side by side: most of it is compilation and small networks,
+    which leave cores idle. Times are measured before, with nothing beside them.
     """
+    data, recipe, is_images = run.data, run.recipe, run.data.domain.is_images
+    data_range = None if is_images else DataRange.of_rows(data.train)
+    speeds = measure_speeds(flows, batch_size=data.domain.timed_rows)
 
-    def examine(flow: Flow) -> tuple[np.ndarray, TwoSampleTest | None]:
-        samples = _samples(flow, run.data.test_condition)
-        return samples, _two_sample_test(run, samples)
+    def examine(name: str) -> tuple[Result, np.ndarray]:
+        print(f"{name}: is evaluated", flush=True)
+        flow, record = flows[name], read_record(run.model_directory(name))
+        samples, quality, test = np.empty(0), None, None
+        if data_range is not None:
+            samples = _samples(flow, data.test_condition)
+            quality = sample_quality(samples, data_range, data.test)
+            test = _two_sample_test(run, samples)
+        result = evaluate_flow(
+            flow,
+            name,
+            data.test,
+            data.test_condition,
+            frechet=_frechet_distances(run, flow),
+            samples=quality,
+            two_sample=test,
+            speed=speeds[name],
+            training_steps=record.steps,
+            training_seconds=record.seconds,
+            skipped_steps=record.skipped_steps,
+            draws=recipe.evaluation_draws if data.domain.has_noise else 1,
+        )
+        return result, samples
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        samples, tests = zip(*pool.map(examine, flows.values()), strict=True)
-    return dict(zip(flows, samples, strict=True)), dict(zip(flows, tests, strict=True))
+    with ThreadPoolExecutor(max_workers=1 if is_images else os.cpu_count()) as pool:
+        results, samples = zip(*pool.map(examine, flows), strict=True)
+    return list(results), dict(zip(flows, samples, strict=True))
 
 
 def _samples(flow: Flow, condition: np.ndarray | None) -> np.ndarray:

@@ -5,6 +5,7 @@ from tfp_distill.training.callbacks.backup import Backup
 from tfp_distill.training.callbacks.prefix_cache import PrefixCache
 from tfp_distill.training.callbacks.schedule import MODES, PartSchedule
 from tfp_distill.training.callbacks.skipped_steps import StopOnSkippedSteps
+from tfp_distill.training.contracts import OrderedRows
 from tfp_distill.training.learning_rates import HeldCosineDecay
 from tfp_distill.training.memory import PeakMemory
 from tfp_distill.training.parts.partition import BALANCES, Part, Partition
@@ -17,6 +18,7 @@ __all__ = [
     "Backup",
     "HeldCosineDecay",
     "MODES",
+    "OrderedRows",
     "Part",
     "PartSchedule",
     "Partition",

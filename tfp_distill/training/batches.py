@@ -96,7 +96,9 @@ def first_rows(
     found: list[list[Any]] = []
     rows, limit = 0, 1
     for batch in _batches(x, y, batch_size):
-        values = unpack_batch(batch)[:2]
+        x_of_batch, y_of_batch, _ = unpack_batch(batch)
+        # What comes with the data, as `TeacherTraces` are, comes behind them.
+        values = [tf.nest.flatten(x_of_batch)[0], y_of_batch]
         found.append([_whole(value, strategy) for value in values])
         first = found[0][0]
         rows += len(found[-1][0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
@@ -84,6 +84,7 @@ class PartedFlow(Protocol):
         """Counts a step, and returns its logs."""
 
 
+@runtime_checkable
 class OrderedRows(Protocol):
     """The rows of a training, batch by batch; `tfp_distill.data.TrainingRows` are such."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.data import FlowData, TrainingRows, evaluation_batches
-from tfp_distill.distillation import DistillationMonitor
+from tfp_distill.distillation import DistillationMonitor, TeacherTraces
 from tfp_distill.evaluation import Health, evaluation_batch_size
 from tfp_distill.files import written_whole
 from tfp_distill.flows import Flow
@@ -41,7 +41,7 @@ def fit_flow(
     model: PartwiseModel,
     flow: Flow,
     data: FlowData,
-    rows: TrainingRows,
+    rows: TrainingRows | TeacherTraces,
     *,
     directory: pathlib.Path,
     steps: int,
@@ -66,7 +66,7 @@ def fit_flow(
       model: what is trained: the flow itself or a distiller of it.
       flow: the flow that results.
       data: rows to initialise from and to validate on.
-      rows: those rows as batches to train on, see `training_rows`.
+      rows: those rows as batches to train on, see `training_rows`, or with the teacher's latents.
       directory: holds everything about this training; made if it does not exist.
       steps: number of training steps, a multiple of `report_steps`.
       report_steps: steps between two measurements.

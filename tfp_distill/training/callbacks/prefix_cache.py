@@ -71,7 +71,7 @@ class PrefixCache:
         refresh_epochs: int | None = None,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        if not hasattr(rows, "batches_of"):
+        if not isinstance(rows, OrderedRows):
             raise ValueError(
                 f"`rows` must be `tfp_distill.data.TrainingRows`, got {type(rows).__name__}."
             )

@@ -1,0 +1,112 @@
+"""How the teacher maps fixed rows, which is found once instead of at every step."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_distill.bijectors import Trace
+from tfp_distill.distillation.teachers import as_teacher, check_knowledge
+from tfp_distill.flows.config import check_at_least
+from tfp_distill.training import OrderedRows
+
+__all__ = ["TeacherTraces", "TracedRows"]
+
+
+class TracedRows(NamedTuple):
+    """Rows, and how the teacher maps them.
+
+    Attributes:
+      x: data `[batch, ...]`.
+      trace: the teacher's trace of them.
+    """
+
+    x: tf.Tensor
+    trace: Trace
+
+
+class TeacherTraces:
+    """Training rows whose batches come with the teacher's latents of them, which are made once.
+
+        (x, h_t^(1)(x), ..., h_t^(K)(x), log-determinants)   for all rows x
+
+    A step of `LatentLoss`, `IntermediateLatentLoss` or `LogDensityLoss` then costs no pass of the
+    teacher. The teacher passes over all rows once: that pays where a training takes more steps than
+    the rows have batches. Example:
+
+        rows = tfp_distill.data.TrainingRows(x, 1024)
+        distiller.fit(TeacherTraces(teacher, rows).batches(), steps_per_epoch=100)
+
+    Where the data have no noise, a training is the one without it, up to rounding. The noise and
+    the flips of images, and the noise of integers, are drawn once here: that is another training
+    than on noise that is always fresh, and may overfit sooner.
+
+    Args:
+      teacher: as for `FlowDistiller`, with a density or latents.
+      rows: the `tfp_distill.data.TrainingRows`.
+      max_bytes: the most that the traces may take in memory.
+
+    Raises:
+      ValueError: if an argument breaks a rule.
+    """
+
+    def __init__(self, teacher: Any, rows: OrderedRows, *, max_bytes: int = 2**30) -> None:
+        if not isinstance(rows, OrderedRows):
+            raise ValueError(
+                f"`rows` must be `tfp_distill.data.TrainingRows`, got {type(rows).__name__}."
+            )
+        check_at_least(1, max_bytes=max_bytes)
+        self._teacher = as_teacher(teacher)
+        check_knowledge(self._teacher, "density", "`TeacherTraces`")
+        self._rows = rows
+        self._max_bytes = max_bytes
+
+    @property
+    def num_bytes(self) -> int:
+        """What the traces take, with the rows themselves."""
+        first = self._trace_batch(next(iter(self._rows.ordered())))
+        values = [value.numpy() for value in tf.nest.flatten(first)]
+        return len(self._rows) * sum(value.nbytes // len(value) for value in values)
+
+    def batches(self, *, start_step: int = 0) -> tf.data.Dataset:
+        """Returns an endless dataset of shuffled batches, those of `rows.batches`.
+
+        Args:
+          start_step: the step whose batch comes first.
+
+        Returns:
+          A dataset of `(TracedRows,)` or of `(TracedRows, condition)`.
+
+        Raises:
+          ValueError: if the traces take more than `max_bytes`; before they are made.
+        """
+        return self._rows.batches_of(self._traced, start_step=start_step)
+
+    def _trace_batch(self, batch: Any) -> TracedRows:
+        x, *condition = batch if isinstance(batch, tuple) else (batch,)
+        return TracedRows(x, self._teacher.trace(x, *condition))
+
+    @functools.cached_property
+    def _traced(self) -> TracedRows:
+        """All rows in their order; the last batch repeats rows of the one before."""
+        num_rows, size = len(self._rows), self._rows.batch_size
+        if (need := self.num_bytes) > self._max_bytes:
+            raise ValueError(
+                f"`max_bytes` must be at least {need:,} for {num_rows:,} rows and what the teacher "
+                f"makes of them, got {self._max_bytes:,}."
+            )
+        arrays: list[np.ndarray] = []
+        batches = map(self._trace_batch, self._rows.ordered())
+        for index, batch in enumerate(batches):
+            values = [value.numpy() for value in tf.nest.flatten(batch)]
+            arrays = arrays or [np.empty((num_rows, *v.shape[1:]), v.dtype) for v in values]
+            first = min(index * size, num_rows - size)
+            for array, value in zip(arrays, values, strict=True):
+                array[first : first + size] = value
+        with tf.device("CPU:0"):
+            return tf.nest.map_structure(
+                tf.convert_to_tensor, tf.nest.pack_sequence_as(batch, arrays)
+            )
