@@ -4,7 +4,8 @@
 
 Flows of the POWER presets, random data, batch 4,096; the methods take turns in one process. Those
 with pairs draw the teacher's samples from a table that is made beforehand, as many as rows or one
-for every four; those with traces get the teacher's latents of their rows, made beforehand too. Quiet machine required; only the ratios mean anything elsewhere.
+for every four; those with traces get the teacher's latents of their rows, made beforehand too.
+Quiet machine required; only the ratios mean anything elsewhere.
 """
 
 from __future__ import annotations

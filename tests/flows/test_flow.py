@@ -19,6 +19,7 @@ CONFIGS = {
     "conditional_glow": TabularGlowConfig(condition_dims=1, **SMALL),
     "maf": MAFConfig(**SMALL),
     "iaf": MAFConfig(inverse_autoregressive=True, **SMALL),
+    "spline_glow": TabularGlowConfig(coupling="spline", **SMALL),
     "conditional_maf": MAFConfig(condition_dims=1, **SMALL),
 }
 STEPS = 16
@@ -361,8 +362,9 @@ def test_one_row_and_unknown_batch_size(glow):
     np.testing.assert_allclose(log_prob(x[:1]), glow.log_prob(x)[:1], rtol=1e-5)
 
 
-def test_float64_flows(float64):
-    flow = Flow(CONFIGS["glow"])
+@pytest.mark.parametrize("name", ["glow", "spline_glow", "maf"])
+def test_float64_flows(name, float64):
+    flow = Flow(CONFIGS[name])
     flow.compile("adam", jit_compile=False)
     x, _ = _data()
     logs = flow.fit(x, batch_size=32, verbose=0).history

@@ -249,7 +249,7 @@ def test_the_teacher_sees_rows_that_stay_the_same_once(table, tmp_path, uncompil
 
     monkeypatch.setattr(TeacherTraces, "batches", batches)
     steps = ("--student_training_steps=14", "--report_steps=7", "--fade_out=0")
-    for name, limit in (("kept", stages._LARGEST_TRACES), ("anew", 0)):
+    for name, limit in (("kept", stages._LARGEST_TRACES), ("anew", 1)):
         monkeypatch.setattr(stages, "_LARGEST_TRACES", limit)
         run(train, tmp_path / name, *TINY, f"--data={table}", *steps, "--model=teacher")
         run(distill, tmp_path / name, "--method=ilkd")

@@ -99,7 +99,8 @@ class SplineTransform:
         root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, _SMALLEST_ROOT))
         is_rising = b >= 0.0
         twice = tf.where(is_rising, b + root, root - b)
-        xi = tf.where(is_rising, -2.0 * c / twice, twice / (2.0 * tf.where(is_rising, 1.0, a)))
+        a = tf.where(is_rising, tf.ones_like(a), a)
+        xi = tf.where(is_rising, -2.0 * c / twice, twice / (2.0 * a))
         xi = tf.clip_by_value(xi, 0.0, 1.0)
         return found.left + found.width * xi, -_log_derivative(xi, slope, d_0, d_1)
 
