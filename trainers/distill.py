@@ -23,7 +23,7 @@ def main(flag_values: flags.FlagValues) -> None:
     with usage_errors():
         run_directory = open_run(flag_values, trains=True)
         run_directory.check_inputs()
-        run_directory.load_flow("teacher")
+        run_directory.load_teacher()
         method = flag_values.method
         run_directory.recipe.check_method(method)
     with run_directory.work():

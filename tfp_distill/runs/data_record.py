@@ -30,6 +30,11 @@ class DataRecord:
     train: str
     held_out: str
 
+    @property
+    def sizes(self) -> str:
+        """The numbers of rows, as messages have them."""
+        return "/".join(f"{number:,}" for number in self.rows)
+
     @classmethod
     def of(cls, data: FlowData) -> DataRecord:
         """Returns the record of data."""

@@ -10,7 +10,7 @@ from tfp_distill.data import TrainingRows
 from tfp_distill.evaluation import EpochRecord, PartHistory
 from tfp_distill.files import DamagedFileError, read_json, write_json
 from tfp_distill.flows import Flow, FlowConfig
-from tfp_distill.runs.fitting.training_record import TrainingRecord
+from tfp_distill.runs.fitting.training_record import FLOW_FILE, TrainingRecord
 from tfp_distill.runs.recipe import METHODS, Recipe
 from tfp_distill.runs.recipe.partition_names import END_TO_END, PartitionName, split_model_name
 from tfp_distill.training import Partition, PartSchedule, PrefixCache
@@ -42,7 +42,7 @@ def sorted_names(path: pathlib.Path) -> tuple[str, ...]:
             whole = partition.kind == END_TO_END
             order[directory.name] = (METHODS.index(method), not whole, partition)
     names = sorted(order, key=order.__getitem__)
-    return tuple(name for name in names if (path / name / "flow.keras").is_file())
+    return tuple(name for name in names if (path / name / FLOW_FILE).is_file())
 
 
 def check_partitions(recipe: Recipe, config: FlowConfig, num_rows: int) -> None:

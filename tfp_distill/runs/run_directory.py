@@ -12,11 +12,12 @@ from absl import flags
 
 from tfp_distill.data import FlowData, load, sources
 from tfp_distill.distillation import matching_steps
-from tfp_distill.evaluation import FeatureExtractor, evaluate_likelihood
+from tfp_distill.evaluation import FeatureExtractor
 from tfp_distill.files import copy_file, write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.endings import only_here
+from tfp_distill.runs.fitting.training_record import FLOW_FILE, check_finished, check_teacher
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.racing.candidates import is_folder
 from tfp_distill.runs.recipe import Recipe, recipe_from_flags
@@ -80,7 +81,7 @@ class RunDirectory:
         if recorded and recipe.data not in sources() and recorded != DataRecord.of(data):
             raise ValueError(
                 f"`data` must be as it was when {str(self.path)!r} was made, got other rows from "
-                f"{recipe.data} ({_sizes(recorded)}, now {_sizes(DataRecord.of(data))}); other "
+                f"{recipe.data} ({recorded.sizes}, now {DataRecord.of(data).sizes}); other "
                 "data need another `run_dir`."
             )
         return data
@@ -112,8 +113,8 @@ class RunDirectory:
             return dataclasses.replace(data, domain=self.parent.data.domain)
         if not self.recipe.teacher_path or self.recipe.column_kinds != ("auto",):
             return data
-        teacher = self.model_directory("teacher") / "flow.keras"
-        config = load_flow(teacher if teacher.is_file() else self.recipe.teacher_path).config
+        here = self.teacher_path
+        config = load_flow(here if here.is_file() else self.recipe.teacher_path).config
         return dataclasses.replace(data, domain=config.domain)
 
     def warnings(self) -> tuple[str, ...]:
@@ -132,8 +133,7 @@ class RunDirectory:
                 "Compare them among models of these data only; `condition_columns` or "
                 "`drop_columns` leave such columns out of the likelihood."
             )
-        here = self.model_directory("teacher") / "flow.keras"
-        taken = here if "teacher" in self.trained() else self.recipe.teacher_path
+        taken = self.teacher_path if "teacher" in self.trained() else self.recipe.teacher_path
         seen = DataRecord.beside(taken) if taken else None
         if seen and seen.may_have_trained_on_test_rows(DataRecord.of(data)):
             found.append(
@@ -149,6 +149,21 @@ class RunDirectory:
     def model_directory(self, name: str) -> pathlib.Path:
         """Where a model of a name ("teacher", or that of a student) is kept."""
         return self.path / name
+
+    @property
+    def teacher_path(self) -> pathlib.Path:
+        """The file of the teacher, there or not."""
+        return self.parent.teacher_path if self.parent else self.path / "teacher" / FLOW_FILE
+
+    def load_teacher(self) -> Flow:
+        """Loads the teacher.
+
+        Raises:
+          ValueError: if there is none, or its training has not ended.
+        """
+        teacher = self.load_flow("teacher")
+        check_finished(self.teacher_path, "run_dir")
+        return teacher
 
     def label(self, name: str) -> str:
         """What lines of progress call a model."""
@@ -168,12 +183,6 @@ class RunDirectory:
         folders = [path.name for path in self.path.glob("*/") if is_folder(path.name)]
         inner = (f"{f}/{name}" for f in sorted(folders) for name in sorted_names(self.path / f))
         return (*sorted_names(self.path), *inner)
-
-    def validation_nll(self, name: str) -> float:
-        """Returns the nll of a trained model on validation data, in nats per example."""
-        data = self.data
-        flow = self.load_flow(name)
-        return -evaluate_likelihood(flow, data.validation, data.validation_condition).mean
 
     def check_inputs(self) -> None:
         """Checks what the recipe names: the data, and the teacher if it was not taken over yet.
@@ -201,8 +210,12 @@ class RunDirectory:
             config = (self.load_flow("teacher") if taken_over else load_flow(path)).config
         if self.recipe.student_start == "copied":
             matching_steps(Flow(self.config("student")), Flow(config))
+        if taken_over:
+            students = {name: self.model_directory(name) for name in self.trained()}
+            check_teacher(students, self.teacher_path)
         if not path or taken_over:
             return
+        check_finished(path, "teacher_path")
         expected = {
             "event_shape": data.event_shape,
             "condition_dims": data.condition_dims,
@@ -282,7 +295,7 @@ class RunDirectory:
                 f"`model` must be one of the trained {', '.join(self.trained()) or '(none)'} in "
                 f"{str(self.path)!r}, got {name!r}."
             )
-        return load_flow(self.model_directory(name) / "flow.keras")
+        return load_flow(self.model_directory(name) / FLOW_FILE)
 
 
 def open_run(flag_values: flags.FlagValues, *, trains: bool = False) -> RunDirectory:
@@ -332,7 +345,3 @@ def _recorded(path: pathlib.Path, flag_values: flags.FlagValues) -> Recipe:
                 "another recipe needs another `run_dir`."
             )
     return recipe
-
-
-def _sizes(record: DataRecord) -> str:
-    return "/".join(f"{number:,}" for number in record.rows)

@@ -23,7 +23,7 @@ from tfp_distill.distillation import (
 )
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.export import check_replaceable, export_flow
-from tfp_distill.files import copy_file
+from tfp_distill.files import copy_file, sha256_of
 from tfp_distill.flows import Flow
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting.fit_flow import fit_flow
@@ -61,7 +61,7 @@ def train_teacher(run: RunDirectory) -> None:
             print("teacher: already taken over", flush=True)
             return
         DataRecord.copy(recipe.teacher_path, directory)
-        copy_file(recipe.teacher_path, directory / "flow.keras")
+        copy_file(recipe.teacher_path, run.teacher_path)
         return
     steps = recipe.training_steps("teacher")
     with make_strategy(recipe.strategy).scope():
@@ -108,6 +108,7 @@ def train_student(
         keep_rows=recipe.guard and (method == "student" or guard is not None),
         guard=guard,
         until=until,
+        teacher=sha256_of(run.teacher_path) if recipe.losses(method) else "",
     )
 
 
@@ -126,7 +127,7 @@ def _compiled_student(
         nll_weight, *weights = recipe.weights(method)
         model = FlowDistiller(
             student=student,
-            teacher=run.load_flow("teacher"),
+            teacher=run.load_teacher(),
             distillation_losses=losses,
             distillation_loss_weights=weights,
             student_loss_weight=nll_weight,
@@ -248,14 +249,14 @@ def _new_student(run: RunDirectory, method: str, name: str) -> Flow:
         return flow
     start, rows, statistics = recipe.start(method), initial_rows(run.data), statistics_of(run.data)
     if start == "aligned":
-        align_with_teacher(flow, run.load_flow("teacher"), *rows, **statistics)
+        align_with_teacher(flow, run.load_teacher(), *rows, **statistics)
     elif start == "linear_maps":
-        teacher = run.load_flow("teacher")
+        teacher = run.load_teacher()
         if have_same_linear_maps(flow, teacher):
             copy_linear_maps(flow, teacher, *rows, **statistics)
             print(f"{run.label(name)}: starts with the linear maps of the teacher", flush=True)
     elif start == "copied":
-        copied = copy_matching_steps(flow, run.load_flow("teacher"), *rows, **statistics)
+        copied = copy_matching_steps(flow, run.load_teacher(), *rows, **statistics)
         pairs = ", ".join(f"{step} from {teacher_step}" for step, teacher_step in copied)
         print(f"{run.label(name)}: starts with copies of steps of the teacher: {pairs}", flush=True)
     return flow

@@ -20,7 +20,12 @@ from tfp_distill.flows import Flow
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting.guard import Guard, write_rows
 from tfp_distill.runs.fitting.rows import first_rows, initial_rows, statistics_of
-from tfp_distill.runs.fitting.training_record import TrainingRecord, read_record, record_of
+from tfp_distill.runs.fitting.training_record import (
+    FLOW_FILE,
+    TrainingRecord,
+    read_record,
+    record_of,
+)
 from tfp_distill.runs.strategies import of_chief
 from tfp_distill.training import (
     Backup,
@@ -52,6 +57,7 @@ def fit_flow(
     guard: Guard | None = None,
     until: int | None = None,
     label: str = "",
+    teacher: str = "",
 ) -> TrainingRecord:
     """Trains a compiled model and leaves its best flow in `directory / "flow.keras"`.
 
@@ -77,6 +83,7 @@ def fit_flow(
       guard: compares with the plain student, and lets go of the teacher; needs `keep_rows`.
       until: the step at which the training pauses, for a later call to go on; by default it ends.
       label: what the lines call the training; by default the name of the directory.
+      teacher: SHA-256 of the file of the teacher that it learns from, for the record.
 
     Returns:
       The record of the training.
@@ -101,7 +108,7 @@ def fit_flow(
         if not model.adapted:
             model.adapt(*initial_rows(data), **statistics_of(data))
     meter = _Meter()
-    options = dict(keep_rows=keep_rows, guard=guard)
+    options = dict(keep_rows=keep_rows, guard=guard, teacher=teacher)
     reporter = _Reporter(flow, data, directory, label, record, steps, monitor, meter, **options)
     guards = [] if guard is None else [guard]
     stop = StopOnSkippedSteps(*initial_rows(data), patience=_PATIENCE)
@@ -159,7 +166,19 @@ class _Reporter(keras.callbacks.Callback):
     """Validates, prints, and saves flow, state and record at the end of each epoch."""
 
     def __init__(
-        self, flow, data, directory, label, record, steps, monitor, meter, *, keep_rows, guard
+        self,
+        flow,
+        data,
+        directory,
+        label,
+        record,
+        steps,
+        monitor,
+        meter,
+        *,
+        keep_rows,
+        guard,
+        teacher,
     ):
         super().__init__()
         self.record = record
@@ -175,7 +194,7 @@ class _Reporter(keras.callbacks.Callback):
         self._domain, self._event_shape = data.domain, data.event_shape
         self._log_prob = tf.function(flow.log_prob, autograph=False, reduce_retracing=True)
         self._meter = meter
-        self._keep_rows, self._guard = keep_rows, guard
+        self._keep_rows, self._guard, self._teacher = keep_rows, guard, teacher
 
     def set_model(self, model):
         super().set_model(model)
@@ -194,7 +213,7 @@ class _Reporter(keras.callbacks.Callback):
             if self._monitor is not None:
                 self._monitor.on_epoch_end(epoch, logs)
             if logs["val_nll"] < self.record.best_val_nll:
-                with written_whole(self._directory / "flow.keras") as unfinished:
+                with written_whole(self._directory / FLOW_FILE) as unfinished:
                     self._flow.save(unfinished)
         if self._keep_rows:
             write_rows(self._directory, steps, log_prob)
@@ -211,6 +230,7 @@ class _Reporter(keras.callbacks.Callback):
             history=(*self.record.history, row),
             finished=steps >= self._steps,
             guarded_at=None if self._guard is None else self._guard.guarded_at,
+            teacher=self._teacher,
         )
         if self._guard is not None and record.finished:
             record = self._guard.finish(self._directory, record)

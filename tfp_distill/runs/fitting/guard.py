@@ -13,7 +13,7 @@ import numpy as np
 
 from tfp_distill.distillation import FlowDistiller
 from tfp_distill.files import DamagedFileError, copy_file, written_whole
-from tfp_distill.runs.fitting.training_record import TrainingRecord
+from tfp_distill.runs.fitting.training_record import FLOW_FILE, TrainingRecord
 
 __all__ = ["Guard", "standard_errors_behind", "write_rows"]
 
@@ -135,7 +135,7 @@ class Guard(keras.callbacks.Callback):
         behind = standard_errors_behind(own, plain)
         if behind <= _NOISE_AT_END:
             return record
-        copy_file(self._directory / "flow.keras", directory / "flow.keras")
+        copy_file(self._directory / FLOW_FILE, directory / FLOW_FILE)
         print(
             f"{self._label}: ends {behind:.1f} standard errors behind the plain student, "
             "whose flow it gets",

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tfp_distill.files import DamagedFileError
+from tfp_distill.files import DamagedFileError, sha256_of
 from tfp_distill.training import Backup
 
-__all__ = ["TrainingRecord", "read_record", "record_of"]
+__all__ = [
+    "FLOW_FILE",
+    "TrainingRecord",
+    "check_finished",
+    "check_teacher",
+    "read_record",
+    "record_of",
+]
+
+FLOW_FILE = "flow.keras"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +42,7 @@ class TrainingRecord:
       layout: what it is a state of, see `Backup`.
       guarded_at: step from which the student was let go of by its teacher, see `Guard`; or None.
       replaced: whether the flow is the plain student's, because its own was worse.
+      teacher: SHA-256 of the file of the teacher that it learns from; "" without one.
     """
 
     steps: int = 0
@@ -45,6 +56,7 @@ class TrainingRecord:
     layout: str = ""
     guarded_at: int | None = None
     replaced: bool = False
+    teacher: str = ""
 
     @property
     def best_step(self) -> int:
@@ -65,6 +77,40 @@ def read_record(directory: pathlib.Path) -> TrainingRecord:
     except (KeyError, TypeError) as error:
         message = f"'progress.json' in {str(directory)!r} holds no record of a training: {error}."
         raise DamagedFileError(message) from error
+
+
+def check_finished(flow_path: str | os.PathLike[str], argument: str) -> None:
+    """Raises `ValueError` if a flow is the best one so far of a training that has not ended.
+
+    Args:
+      flow_path: its file; one that was copied elsewhere is taken as it is.
+      argument: what names the flow.
+    """
+    path = pathlib.Path(flow_path).expanduser()
+    record = read_record(path.parent) if path.name == FLOW_FILE else TrainingRecord()
+    if record.steps and not record.finished:
+        raise ValueError(
+            f"`{argument}` must have a teacher whose training has ended, got {str(path)!r} after "
+            f"{record.steps:,} steps; its own command goes on with it, and a copy elsewhere is "
+            "taken as it is."
+        )
+
+
+def check_teacher(directories: Mapping[str, pathlib.Path], teacher_path: pathlib.Path) -> None:
+    """Raises `ValueError` if students learned from another teacher than the one that is there.
+
+    Args:
+      directories: of the students, by name.
+      teacher_path: the file of the teacher.
+    """
+    fingerprint = sha256_of(teacher_path)
+    for name, directory in directories.items():
+        if read_record(directory).teacher not in ("", fingerprint):
+            raise ValueError(
+                f"`run_dir` must have the teacher that its students learned from, got another one "
+                f"than that of {name!r}, {str(teacher_path)!r}; another teacher needs another "
+                "`run_dir`."
+            )
 
 
 def record_of(values: Mapping[str, Any]) -> TrainingRecord:

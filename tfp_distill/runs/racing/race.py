@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from tfp_distill.evaluation import measure_speed
+from tfp_distill.evaluation import evaluate_likelihood, measure_speed
 from tfp_distill.flows import Flow, FlowConfig, load_flow
 from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.runs.racing.candidates import Candidate, candidates_of, few_rows_folder
@@ -245,7 +245,8 @@ def _nll(run: RunDirectory, name: str, until: float = math.inf) -> float:
     """Returns the lowest nll of a model on validation data, up to a step."""
     record = read_record(run.model_directory(name))
     if not record.history:  # A teacher that was taken over.
-        return run.validation_nll(name)
+        data, flow = run.data, run.load_flow(name)
+        return -evaluate_likelihood(flow, data.validation, data.validation_condition).mean
     nlls = (row["val_nll"] for row in record.history if row["step"] <= until)
     return min((nll for nll in nlls if math.isfinite(nll)), default=math.inf)
 
