@@ -35,6 +35,9 @@ LOSSES = {
 }
 
 
+KINDS = ("likelihood", "parts", *LOSSES)
+
+
 def rows() -> np.ndarray:
     """All rows, in the order of the steps."""
     return np.random.RandomState(0).normal(size=(ROWS, 3)).astype(np.float32)
@@ -72,7 +75,7 @@ def main(output: str, index: int | None) -> None:
         tf.distribute.get_strategy() if is_one else tf.distribute.MultiWorkerMirroredStrategy()
     )
     results = {}
-    for kind in ("likelihood", "parts", *LOSSES):
+    for kind in KINDS:
         results |= trained(kind, strategy)
     np.savez(output, **results)
 
