@@ -31,7 +31,7 @@ LOSSES = {
 }
 PAIRS = ("skd", "skd, latent space", "ilkd and skd", "forward_kl")
 FEW = 4
-TRACES = ("lkd", "ilkd")
+TRACES = {"lkd": 0, "ilkd": 0, "ilkd and skd": FEW}
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "glow", ["glow", "maf"], "Which presets.")
 
 
@@ -46,7 +46,9 @@ def main(argv: list[str]) -> None:
     variants = [(name, name, 0, rows) for name in LOSSES]
     variants += [(f"{name}, pairs", name, 1, rows) for name in PAIRS]
     variants += [(f"{name}, pairs, few", name, FEW, rows) for name in PAIRS]
-    variants += [(f"{name}, traces", name, 0, traces) for name in TRACES]
+    variants += [
+        (f"{name}, {'pairs, few, ' * bool(n)}traces", name, n, traces) for name, n in TRACES.items()
+    ]
     models, batches = {}, {}
     for label, name, rows_per_sample, source in variants:
         model = tfp_distill.Flow.from_preset(f"power_{_ARCHITECTURE.value}_student")
@@ -72,7 +74,7 @@ def main(argv: list[str]) -> None:
             times[name].append((time.perf_counter() - began) / STEPS_PER_TURN)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():
-        print(f"{name:<30} {1e3 * value:6.2f} ms  ratio {value / medians['student']:.2f}")
+        print(f"{name:<34} {1e3 * value:6.2f} ms  ratio {value / medians['student']:.2f}")
 
 
 if __name__ == "__main__":

@@ -143,6 +143,9 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "FlowDistiller(student=flow, teacher=other, distillation_losses=[LatentLoss()] * 2)",
         "FlowDistiller(student=flow, teacher=other, distillation_losses=LatentLoss(), "
         "student_loss_weight=-1.0)",
+        "SampleTeacher(np.zeros([9, 3], 'uint8'))",
+        "SampleTeacher(np.full([9, 3], nan))",
+        "TeacherTraces(other, np.zeros([9, 3]))",
         "align_with_teacher(flow, wide, np.zeros([9, 3]))",
         "align_with_teacher(flow, other, np.zeros([0, 3]))",
         "LossWeightSchedule({})",

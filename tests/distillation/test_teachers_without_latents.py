@@ -289,6 +289,10 @@ def test_what_else_needs_more_is_refused_by_name():
             tfd.JointDistributionSequential([tfd.Normal(0.0, 1.0), tfd.Normal(0.0, 1.0)]),
             "must be a distribution of one array, got one of ",
         ),
+        (
+            np.zeros([4, DIMS], np.uint8),
+            "`samples` must be numbers as the student's flow takes them",
+        ),
         (data(4, dims=2), "must have the same event shape, got .2,. and .3,."),
     ],
 )

@@ -35,7 +35,8 @@ class SampleTeacher(TeacherWithoutLatents):
       seed: what it is given.
 
     Raises:
-      ValueError: if samples are not finite numbers of one shape, or not as many as asked for.
+      ValueError: if samples are bytes, or not finite numbers of one shape, or not as many as asked
+        for.
     """
 
     def __init__(
@@ -56,6 +57,11 @@ class SampleTeacher(TeacherWithoutLatents):
             raise ValueError(
                 "`samples` must be at least 2 rows or images of numbers [n, ...], got an array of "
                 f"shape {samples.shape} and type {samples.dtype}."
+            )
+        if samples.dtype == np.uint8:
+            raise ValueError(
+                "`samples` must be numbers as the student's flow takes them, got bytes: "
+                "`student.config.domain.dequantize(samples, seed=0)` has their noise."
             )
         # What is too large for float32 is infinite there.
         with np.errstate(over="ignore"):
