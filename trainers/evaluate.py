@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags
 
-from tfp_distill.runs.recipe import define_run_flags
+from tfp_distill.runs.recipe import JUDGEMENT, PLACES, define_run_flags
 
 from .command_line import run, usage_errors
 
@@ -33,7 +33,7 @@ def main(flag_values: flags.FlagValues) -> None:
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of this script."""
-    define_run_flags(flag_values)
+    define_run_flags(flag_values, (*PLACES, *JUDGEMENT))
 
 
 def console() -> None:

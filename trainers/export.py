@@ -33,7 +33,7 @@ def main(flag_values: flags.FlagValues) -> None:
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of this script."""
-    define_run_flags(flag_values)
+    define_run_flags(flag_values, ())
     define: dict[str, Any] = dict(flag_values=flag_values)
     flags.DEFINE_string("model", "", "Which model; the best student if empty.", **define)
     flags.DEFINE_enum(

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from tfp_distill.runs.recipe import define_run_flags
+from tfp_distill.runs.recipe import PLACES, define_run_flags
 
 from .command_line import run, usage_errors
 
@@ -55,7 +55,7 @@ def main(flag_values: flags.FlagValues) -> None:
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of this script."""
-    define_run_flags(flag_values)
+    define_run_flags(flag_values, PLACES)
     define: dict[str, Any] = dict(flag_values=flag_values)
     flags.DEFINE_string("model", "", "Which model; the best student if empty.", **define)
     flags.DEFINE_integer("num_samples", 1000, "Number of samples.", **define)

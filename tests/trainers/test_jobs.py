@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from absl import app
+from absl import app, flags
 from jobs import TINY, copy_of, run
 
 from tfp_distill import Flow, TabularGlowConfig, load_flow
@@ -166,8 +166,19 @@ def test_what_contradicts_a_run_directory_is_named(job, script, arguments, messa
     ],
 )
 def test_stages_that_come_too_early_are_refused(script, message, tmp_path):
+    Recipe().write(tmp_path / "recipe.json")
     with pytest.raises(app.UsageError, match=message):
-        run(script, tmp_path / "new", *TINY)
+        run(script, tmp_path)
+
+
+@pytest.mark.parametrize("script", [export, sample, evaluate])
+def test_stages_that_read_a_run_make_none(script, tmp_path):
+    message = "`run_dir` must hold a run, got no recipe.json in .*new'"
+    with pytest.raises(app.UsageError, match=message):
+        run(script, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(flags.UnrecognizedFlagError, match="student_depth"):
+        run(script, tmp_path / "new", "--student_depth=3")
 
 
 @pytest.fixture(scope="module")

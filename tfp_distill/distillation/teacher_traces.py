@@ -17,15 +17,29 @@ __all__ = ["TeacherTraces", "TracedRows"]
 
 
 class TracedRows(NamedTuple):
-    """Rows, and how the teacher maps them.
+    """Rows, and how the teacher maps them, in few tensors: each is drawn by itself.
 
     Attributes:
       x: data `[batch, ...]`.
-      trace: the teacher's trace of them.
+      latents: those of the teacher's trace, as vectors `[batch, number, D]`.
+      ildjs: its log-determinants `[batch, number]`.
     """
 
     x: tf.Tensor
-    trace: Trace
+    latents: tf.Tensor
+    ildjs: tf.Tensor
+
+    @classmethod
+    def of(cls, x: tf.Tensor, trace: Trace) -> TracedRows:
+        """Returns rows with their trace."""
+        latents = [tf.reshape(latent, [len(latent), -1]) for latent in trace.latents]
+        return cls(x, tf.stack(latents, axis=1), tf.stack(trace.ildjs, axis=1))
+
+    @property
+    def trace(self) -> Trace:
+        """The teacher's trace."""
+        latents, ildjs = (tuple(tf.unstack(v, axis=1)) for v in (self.latents, self.ildjs))
+        return Trace(latents, ildjs)
 
 
 class TeacherTraces:
@@ -87,7 +101,7 @@ class TeacherTraces:
 
     def _trace_batch(self, batch: Any) -> TracedRows:
         x, *condition = batch if isinstance(batch, tuple) else (batch,)
-        return TracedRows(x, self._teacher.trace(x, *condition))
+        return TracedRows.of(x, self._teacher.trace(x, *condition))
 
     @functools.cached_property
     def _traced(self) -> TracedRows:

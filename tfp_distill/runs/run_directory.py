@@ -20,7 +20,7 @@ from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.fitting.training_record import FLOW_FILE, check_finished, check_teacher
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.racing.candidates import is_folder
-from tfp_distill.runs.recipe import Recipe, recipe_from_flags
+from tfp_distill.runs.recipe import JUDGEMENT, PLACES, Recipe, recipe_from_flags
 from tfp_distill.runs.strategies import join_workers, share_directory, together
 
 __all__ = ["RunDirectory", "open_run"]
@@ -30,9 +30,10 @@ _WINNER = "winner.txt"
 _START = "start.keras"
 # What may differ from the recorded recipe, because no trained model depends on it.
 _FREE = (
-    *("data_dir", "manual_dir", "students", "partitions", "workers"),
+    *PLACES,
+    *("students", "partitions", "workers"),
     *("within", "max_parameters", "max_ms", "candidates", "race_methods", "few_rows"),
-    *("evaluation_draws", "feature_extractor", "frechet_images"),
+    *JUDGEMENT,
 )
 
 
@@ -299,7 +300,7 @@ class RunDirectory:
 
 
 def open_run(flag_values: flags.FlagValues, *, trains: bool = False) -> RunDirectory:
-    """Opens the run directory of the flags; a new one records the flags as its recipe.
+    """Opens the run directory of the flags; a new one records the flags as its recipe, if all are.
 
     Args:
       flag_values: the flags of a script.
@@ -316,6 +317,8 @@ def open_run(flag_values: flags.FlagValues, *, trains: bool = False) -> RunDirec
     path = pathlib.Path(flag_values["run_dir"].value).expanduser()
     recorded = path / _RECIPE
     is_new = not recorded.is_file()
+    if is_new and "data" not in flag_values:
+        raise ValueError(f"`run_dir` must hold a run, got no {_RECIPE} in {str(path)!r}.")
     recipe = recipe_from_flags(flag_values) if is_new else _recorded(recorded, flag_values)
     strategy = recipe.strategy if trains else "default"
     is_chief = join_workers(strategy)

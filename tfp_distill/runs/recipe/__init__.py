@@ -3,9 +3,19 @@
 from tfp_distill.runs.recipe.distillation_options import METHODS
 from tfp_distill.runs.recipe.recipe import Recipe
 from tfp_distill.runs.recipe.recipe_flags import (
+    JUDGEMENT,
+    PLACES,
     define_recipe_flags,
     define_run_flags,
     recipe_from_flags,
 )
 
-__all__ = ["METHODS", "Recipe", "define_recipe_flags", "define_run_flags", "recipe_from_flags"]
+__all__ = [
+    "JUDGEMENT",
+    "METHODS",
+    "PLACES",
+    "Recipe",
+    "define_recipe_flags",
+    "define_run_flags",
+    "recipe_from_flags",
+]
