@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _CHECKSUM = "sha256"
+_LARGEST_RATIO = 20  # Of what an archive unpacks to; Keras packs without compression.
 
 
 class DamagedFileError(ValueError):
@@ -128,6 +129,8 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def check_archive(path: str | os.PathLike[str]) -> None:
     """Compares each member of a zip archive, as a `.keras` file is one, with its checksum.
 
+    One that unpacks to far more than it takes is none of ours, and could fill the memory.
+
     Keras reads weights again in another way where that fails, and raises errors of many kinds.
 
     Raises:
@@ -135,6 +138,9 @@ def check_archive(path: str | os.PathLike[str]) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            num_bytes = sum(member.file_size for member in archive.infolist())
+            if num_bytes > _LARGEST_RATIO * os.path.getsize(path):
+                raise ValueError(f"it unpacks to {num_bytes:,} bytes")
             wrong = archive.testzip()
     except Exception as error:  # Of a damaged directory, of many kinds.
         # Places before the start of the file are no fault of the disk.

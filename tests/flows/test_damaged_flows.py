@@ -63,3 +63,50 @@ def test_archives_of_something_else_are_one_line(tmp_path):
         archive.writestr("config.json", "{}")
     with pytest.raises(ValueError, match=r"`path` must hold a flow that `save` wrote, got '.+"):
         load_flow(tmp_path / "other.keras")
+
+
+def _repacked(path, saved, change, **options):
+    """Writes a saved flow's archive with another configuration."""
+    with zipfile.ZipFile(saved) as whole, zipfile.ZipFile(path, "w", **options) as archive:
+        for name in whole.namelist():
+            content = whole.read(name)
+            archive.writestr(name, change(content) if name == "config.json" else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"hidden_units": 8', '"hidden_units": 60000'),
+        ('"num_steps": 2', '"num_steps": 9000000'),
+        ('"dims": 2', '"dims": 90000'),
+        ('"num_hidden_layers": 1', '"num_hidden_layers": 90000000'),
+    ],
+)
+def test_a_small_file_does_not_ask_for_much_memory(saved, old, new, tmp_path):
+    def change(content):
+        assert old.encode() in content
+        return content.replace(old.encode(), new.encode())
+
+    path = _repacked(tmp_path / "large.keras", saved[0], change)
+    with pytest.raises(ValueError, match=r"`path` must hold the weights of its flow, got [\d,]+"):
+        load_flow(path)
+
+
+def test_nor_does_one_that_unpacks_to_much(saved, tmp_path):
+    path, packing = tmp_path / "bomb.keras", dict(compression=zipfile.ZIP_DEFLATED)
+    _repacked(path, saved[0], lambda content: content + b" " * 2**26, **packing)
+    with pytest.raises(ValueError, match=r"bomb\.keras' is damaged: it unpacks to 67,\d+"):
+        load_flow(path)
+    same = _repacked(tmp_path / "same.keras", saved[0], lambda content: content, **packing)
+    assert load_flow(same).config == saved[1].config
+
+
+@pytest.mark.parametrize("name", ["keras.layers.Dense", "tfp_distill>Flow", "nothing"])
+def test_what_a_file_names_in_place_of_a_configuration_is_not_made(saved, name, tmp_path):
+    def change(content):
+        return content.replace(b"tfp_distill>TabularGlowConfig", name.encode())
+
+    path = _repacked(tmp_path / "other.keras", saved[0], change)
+    with pytest.raises(ValueError, match="is no configuration of a flow"):
+        load_flow(path)

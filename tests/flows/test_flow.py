@@ -362,6 +362,11 @@ def test_one_row_and_unknown_batch_size(glow):
     np.testing.assert_allclose(log_prob(x[:1]), glow.log_prob(x)[:1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("config", CONFIGS.values())
+def test_a_flow_has_the_fewest_weights_that_its_configuration_says(config):
+    assert 0 < config.fewest_weights <= Flow(config).num_parameters
+
+
 @pytest.mark.parametrize("name", ["glow", "spline_glow", "maf"])
 def test_float64_flows(name, float64):
     flow = Flow(CONFIGS[name])

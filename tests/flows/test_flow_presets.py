@@ -64,6 +64,12 @@ def test_presets_have_the_papers_parameter_counts(name, parameters):
     assert flow.config == preset_config(name)
 
 
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_most_weights_are_known_before_a_flow_is_built(name, parameters):
+    fewest = preset_config(name).fewest_weights
+    assert fewest <= parameters <= 4 * fewest
+
+
 def test_every_preset_is_counted():
     assert set(preset_names()) == set(PARAMETERS)
 

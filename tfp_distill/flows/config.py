@@ -58,6 +58,14 @@ class FlowConfig(abc.ABC):
         """Whether XLA makes passes faster on CPUs, see `tfp_distill.compiling.xla_pays`."""
         return True
 
+    @property
+    def fewest_weights(self) -> int:
+        """A number of weights that the flow has at least, most of them, known before it is built.
+
+        What is loaded from a file must have them there; 0 where that is not known.
+        """
+        return 0
+
     def rows_at_once(self, *, generative: bool) -> int | None:
         """Returns how many rows a pass is quickest with, see `rows_in_cache`; None for any number.
 

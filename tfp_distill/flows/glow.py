@@ -125,6 +125,12 @@ class GlowConfig(FlowConfig):
         """No: XLA slows convolutions down on CPUs."""
         return False
 
+    @property
+    def fewest_weights(self) -> int:
+        """Matrices of the linear maps of the last level, and of hidden layers."""
+        channels = self.image_shape[-1] * 2 ** (self.num_levels + 1)
+        return self.steps_per_level * channels**2 + self.num_steps * self.hidden_channels**2
+
     def build_bijector(self) -> MultiScaleChain:
         """Builds the chain: `Standardize`, then one `TracedChain` a step."""
         channels = self.image_shape[-1]

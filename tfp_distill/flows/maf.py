@@ -102,6 +102,14 @@ class MAFConfig(FlowConfig):
             return None
         return rows_in_cache(self.dims * self._transform().num_parameters)
 
+    @property
+    def fewest_weights(self) -> int:
+        """Matrices of the networks, and of the linear maps if there are any."""
+        outputs = self._transform().num_parameters * self.dims
+        hidden = self.hidden_units * (self.num_hidden_layers - 1)
+        network = self.hidden_units * (self.dims + self.condition_dims + hidden + outputs)
+        return self.num_steps * (network + self.mixing * self.dims**2)
+
     def build_bijector(self) -> TracedChain:
         """Builds the chain: `Standardize`, then one bijector, or chain with mixing, a step."""
         steps = [self._build_step(index) for index in range(self.num_steps)]

@@ -88,6 +88,14 @@ class TabularGlowConfig(FlowConfig):
         """Few where a coupling makes many parameters of each row."""
         return rows_in_cache((self.dims - self.dims // 2) * self._transform().num_parameters)
 
+    @property
+    def fewest_weights(self) -> int:
+        """Matrices of the linear maps and of the conditioners."""
+        outputs = self._transform().num_parameters * (self.dims // 2)
+        hidden = self.hidden_units * (self.num_hidden_layers - 1)
+        network = self.hidden_units * (self.condition_dims + hidden + outputs)
+        return self.num_steps * (self.dims**2 + network)
+
     def build_bijector(self) -> TracedChain:
         """Builds the chain: `Standardize`, then one `TracedChain` a step."""
         steps = [self._build_step(index) for index in range(self.num_steps)]
