@@ -37,12 +37,10 @@ def main(flag_values: flags.FlagValues) -> None:
     )
 
     with usage_errors():
-        run_directory = open_run(flag_values, trains=True)
+        run_directory = open_run(flag_values, trains=True, check=check_race)
         check_export(run_directory)
         run_directory.check_inputs()
         is_race = not run_directory.recipe.students
-        if is_race:
-            check_race(run_directory)
     with run_directory.work():
         show_data(run_directory)
         outcome = None

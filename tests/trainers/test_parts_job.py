@@ -113,6 +113,13 @@ def test_parts_are_distilled(tmp_path):
     assert "part_1_intermediate_latent_loss" in rows[1]
 
 
+def test_devices_that_do_not_exist_are_refused_before_any_work(tmp_path):
+    flags = ("--part_mode=simultaneous", "--partitions=at_steps_1", "--devices=CPU:0,TPU:7")
+    with pytest.raises(app.UsageError, match="`devices` must be some of .*CPU:0, .*got TPU:7"):
+        run(train_parts, tmp_path / "run", *TINY, *flags)
+    assert not (tmp_path / "run").exists()
+
+
 def test_parts_that_the_flow_does_not_have_are_refused_before_any_work(tmp_path):
     for partition, message in (
         ("by_block_2", "`num_parts` must be an integer from 1 to 1"),

@@ -13,7 +13,7 @@ from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.runs.fitting.training_record import FLOW_FILE, TrainingRecord
 from tfp_distill.runs.recipe import METHODS, Recipe
 from tfp_distill.runs.recipe.partition_names import END_TO_END, PartitionName, split_model_name
-from tfp_distill.training import Partition, PartSchedule, PrefixCache
+from tfp_distill.training import Partition, PartSchedule, PrefixCache, check_devices_exist
 
 __all__ = [
     "check_partitions",
@@ -46,13 +46,15 @@ def sorted_names(path: pathlib.Path) -> tuple[str, ...]:
 
 
 def check_partitions(recipe: Recipe, config: FlowConfig, num_rows: int) -> None:
-    """Raises `ValueError` if a flow cannot be divided as the recipe says.
+    """Raises `ValueError` if a flow cannot be divided as the recipe says, or not on its devices.
 
     Args:
       recipe: the recipe.
       config: architecture of the flow.
       num_rows: number of training rows, for whose sake the cache has to be large enough.
     """
+    if recipe.devices:
+        check_devices_exist(recipe.devices)
     names = [name for name in recipe.partitions if name != END_TO_END]
     if not names:
         return

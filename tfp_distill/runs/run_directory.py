@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from absl import flags
 
@@ -20,7 +20,7 @@ from tfp_distill.runs.endings import only_here
 from tfp_distill.runs.fitting.training_record import FLOW_FILE, check_finished, check_teacher
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.racing.candidates import is_folder
-from tfp_distill.runs.recipe import JUDGEMENT, PLACES, Recipe, recipe_from_flags
+from tfp_distill.runs.recipe import Recipe, recipe_from_flags, recorded_recipe
 from tfp_distill.runs.strategies import join_workers, share_directory, together
 
 __all__ = ["RunDirectory", "open_run"]
@@ -28,13 +28,6 @@ __all__ = ["RunDirectory", "open_run"]
 _RECIPE = "recipe.json"
 _WINNER = "winner.txt"
 _START = "start.keras"
-# What may differ from the recorded recipe, because no trained model depends on it.
-_FREE = (
-    *PLACES,
-    *("students", "partitions", "workers"),
-    *("within", "max_parameters", "max_ms", "candidates", "race_methods", "few_rows"),
-    *JUDGEMENT,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,13 +292,19 @@ class RunDirectory:
         return load_flow(self.model_directory(name) / FLOW_FILE)
 
 
-def open_run(flag_values: flags.FlagValues, *, trains: bool = False) -> RunDirectory:
+def open_run(
+    flag_values: flags.FlagValues,
+    *,
+    trains: bool = False,
+    check: Callable[[RunDirectory], None] | None = None,
+) -> RunDirectory:
     """Opens the run directory of the flags; a new one records the flags as its recipe, if all are.
 
     Args:
       flag_values: the flags of a script.
       trains: whether to join the other workers that train by this recipe, if there are any; one
         that is not the chief gets a copy of the directory.
+      check: raises `ValueError` if the recipe cannot be carried out, beside `check_inputs`.
 
     Raises:
       ValueError: if `run_dir` is missing, the recipe breaks a rule, or a flag contradicts the
@@ -319,32 +318,17 @@ def open_run(flag_values: flags.FlagValues, *, trains: bool = False) -> RunDirec
     is_new = not recorded.is_file()
     if is_new and "data" not in flag_values:
         raise ValueError(f"`run_dir` must hold a run, got no {_RECIPE} in {str(path)!r}.")
-    recipe = recipe_from_flags(flag_values) if is_new else _recorded(recorded, flag_values)
+    recipe = recipe_from_flags(flag_values) if is_new else recorded_recipe(recorded, flag_values)
     strategy = recipe.strategy if trains else "default"
     is_chief = join_workers(strategy)
-    if is_chief and is_new:
-        run = RunDirectory(path, recipe)
+    run, begins = RunDirectory(path, recipe), is_chief and is_new
+    if begins:
         run.check_inputs()  # A recipe that cannot be carried out is not recorded.
+    if check:
+        check(run)
+    if begins:
         path.mkdir(parents=True, exist_ok=True)
         DataRecord.of(run.data).write(path)
         recipe.write(recorded)
     path = share_directory(strategy, path)
     return RunDirectory(path, recipe, strategy=strategy, is_copy=not is_chief)
-
-
-def _recorded(path: pathlib.Path, flag_values: flags.FlagValues) -> Recipe:
-    """Returns the recipe that a directory holds, with what the flags may change.
-
-    Raises:
-      ValueError: if they contradict it.
-    """
-    before = Recipe.read(path)
-    recipe = recipe_from_flags(flag_values, base=before)
-    for field in dataclasses.fields(Recipe):
-        old, new = getattr(before, field.name), getattr(recipe, field.name)
-        if old != new and field.name not in _FREE:
-            raise ValueError(
-                f"`{field.name}` must be {old!r} as in {str(path)!r}, got {new!r}; "
-                "another recipe needs another `run_dir`."
-            )
-    return recipe

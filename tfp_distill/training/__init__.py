@@ -9,6 +9,7 @@ from tfp_distill.training.contracts import OrderedRows
 from tfp_distill.training.learning_rates import HeldCosineDecay
 from tfp_distill.training.memory import PeakMemory
 from tfp_distill.training.parts.partition import BALANCES, Part, Partition
+from tfp_distill.training.parts.pipeline import check_devices_exist
 from tfp_distill.training.partwise_model import PartwiseModel
 from tfp_distill.training.step_metrics import losses_by_name
 from tfp_distill.training.step_random import StepRandom, sample_latents
@@ -28,6 +29,7 @@ __all__ = [
     "StepRandom",
     "StopOnSkippedSteps",
     "averaged_weights",
+    "check_devices_exist",
     "losses_by_name",
     "sample_latents",
 ]

@@ -12,6 +12,8 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from tfp_distill.evaluation import evaluate_likelihood, measure_speed
 from tfp_distill.flows import Flow, FlowConfig, load_flow
 from tfp_distill.runs.fitting.training_record import read_record
@@ -84,9 +86,19 @@ class Outcome:
 
 
 def check_race(run: RunDirectory) -> None:
-    """Raises `ValueError` if there is nothing to race, before any work is done."""
+    """Raises `ValueError` if there is nothing to race, or too few rows, before any work is done.
+
+    Nothing is checked where students are compared instead of raced.
+    """
+    if run.recipe.students:
+        return
     rule = "default in a race, whose trainings share out the cores; give `students` to compare"
     run.recipe.check("strategy", rule, run.recipe.strategy == "default")
+    rows, train = run.recipe.few_rows, run.data.train
+    run.recipe.check("few_rows", f"at most the {len(train):,} training rows", rows <= len(train))
+    rule = "0, or so many that no column has the same value in all of them"
+    varies = run.data.domain.is_images or np.any(train[:rows] != train[:1], axis=0).all()
+    run.recipe.check("few_rows", rule, not rows or varies)
     _entries(run)
 
 

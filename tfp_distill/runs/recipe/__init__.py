@@ -9,6 +9,7 @@ from tfp_distill.runs.recipe.recipe_flags import (
     define_run_flags,
     recipe_from_flags,
 )
+from tfp_distill.runs.recipe.recorded import recorded_recipe
 
 __all__ = [
     "JUDGEMENT",
@@ -18,4 +19,5 @@ __all__ = [
     "define_recipe_flags",
     "define_run_flags",
     "recipe_from_flags",
+    "recorded_recipe",
 ]

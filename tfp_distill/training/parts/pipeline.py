@@ -13,7 +13,7 @@ from tfp_distill.training.batches import unpack_batch
 from tfp_distill.training.contracts import PartedFlow
 from tfp_distill.training.parts.placed_part import PlacedPart, empty
 
-__all__ = ["PartPipeline", "check_devices"]
+__all__ = ["PartPipeline", "check_devices", "check_devices_exist"]
 
 
 def check_devices(model: Any, devices: Sequence[str]) -> None:
@@ -34,6 +34,11 @@ def check_devices(model: Any, devices: Sequence[str]) -> None:
             "`devices` must be used without several replicas, which have devices of their own, got "
             f"{type(model.distribute_strategy).__name__} with {num_replicas} replicas."
         )
+    check_devices_exist(devices)
+
+
+def check_devices_exist(devices: Sequence[str]) -> None:
+    """Raises `ValueError` if TensorFlow does not know a device."""
     existing = [device.name for device in tf.config.list_logical_devices()]
     if unknown := [device for device in devices if not _is_any_of(device, existing)]:
         raise ValueError(
