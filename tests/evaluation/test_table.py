@@ -14,6 +14,7 @@ from tfp_distill.evaluation import (
     evaluate_flow,
     format_table,
     gap_closed,
+    measure_speed,
     read_results_json,
     write_report,
     write_results_json,
@@ -99,9 +100,11 @@ def test_a_flow_of_bytes_is_evaluated_in_bits():
         GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=2, num_bits=3)
     )
     flow.adapt(flow.config.pixel_format.dequantize(images, seed=1))
+    speed = measure_speed(flow, batch_size=2, repeats=1)
     found = evaluate_flow(
-        flow, "glow", images, training_steps=1, training_seconds=1.0, draws=2, speed_batch_size=2
+        flow, "glow", images, training_steps=1, training_seconds=1.0, draws=2, speed=speed
     )
+    assert found.speed == speed
     expected = -found.likelihood.mean / (16 * np.log(2)) + 3
     assert found.bits_per_dim == pytest.approx(expected)
     error = found.likelihood.standard_error / (16 * np.log(2))

@@ -59,7 +59,7 @@ def test_a_damaged_record_is_one_line(begun):
     whole = path.read_text()
     for text in ("", whole[:100], whole.replace('"steps": 4', '"steps": 2'), '{"steps": 4}'):
         path.write_text(text)
-        with pytest.raises(DamagedFileError, match="progress.json' ") as caught:
+        with pytest.raises(app.UsageError, match="progress.json' ") as caught:
             run(train, directory.parent)
         assert "\n" not in str(caught.value)
 
