@@ -129,9 +129,9 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def check_archive(path: str | os.PathLike[str]) -> None:
     """Compares each member of a zip archive, as a `.keras` file is one, with its checksum.
 
-    One that unpacks to far more than it takes is none of ours, and could fill the memory.
-
     Keras reads weights again in another way where that fails, and raises errors of many kinds.
+
+    An archive that unpacks to far more than it takes is none of ours, and could fill the memory.
 
     Raises:
       DamagedFileError: if the file is no whole archive.

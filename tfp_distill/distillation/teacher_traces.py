@@ -78,7 +78,7 @@ class TeacherTraces:
         self._rows = rows
         self._max_bytes = max_bytes
 
-    @property
+    @functools.cached_property
     def num_bytes(self) -> int:
         """What the traces take, with the rows themselves."""
         first = self._trace_batch(next(iter(self._rows.ordered())))

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import keras
 
@@ -39,7 +39,9 @@ def load_flow(path: str | os.PathLike[str]) -> Flow:
         raise ValueError(
             f"`path` must hold a flow that `save` wrote, got {str(path)!r}: {one_line(error)}."
         ) from error
-    return cast(Flow, model)
+    if not isinstance(model, Flow):  # A class of that name, of another library.
+        raise ValueError(f"`path` must hold a Flow, got a {type(model).__name__} in {str(path)!r}.")
+    return model
 
 
 def _check_weights(path: str | os.PathLike[str]) -> None:
