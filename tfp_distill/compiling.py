@@ -17,6 +17,8 @@ __all__ = [
     "inlined",
     "rows_in_cache",
     "runs_inline",
+    "shared_traces",
+    "shares_traces",
     "uses_xla",
     "xla_pays",
 ]
@@ -26,6 +28,7 @@ _FEWEST_VALUES, _VALUES_IN_CACHE = 512, 1_500_000
 _LARGEST_GRAPH = 4000  # Operations; XLA takes one to two milliseconds for each.
 
 _inlined = contextvars.ContextVar("inlined", default=False)
+_shared = contextvars.ContextVar("shared", default=False)
 
 
 def xla_pays(suits_xla: bool) -> bool:
@@ -83,7 +86,8 @@ def compiled(
     """
     specs = [tf.TensorSpec.from_tensor(example) for example in examples]
     graph = tf.function(function, autograph=False, jit_compile=jit_compile)
-    return graph.get_concrete_function(*specs)
+    with shared_traces(not jit_compile):
+        return graph.get_concrete_function(*specs)
 
 
 @contextlib.contextmanager
@@ -94,6 +98,25 @@ def inlined() -> Iterator[None]:
         yield
     finally:
         _inlined.reset(token)
+
+
+@contextlib.contextmanager
+def shared_traces(allowed: bool = True) -> Iterator[None]:
+    """Within it, equal steps of a flow are traced once, if that is allowed (`share_passes`).
+
+    It is where TensorFlow runs the graph as it is. XLA takes a function's arguments for constants
+    as soon as the shape of one of its results must be one: it would compile anew for all weights.
+    """
+    token = _shared.set(allowed)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def shares_traces() -> bool:
+    """Returns whether equal steps of a flow share the trace that is being made, if any."""
+    return _shared.get() and not tf.executing_eagerly()
 
 
 def runs_inline() -> bool:
@@ -138,7 +161,8 @@ class CompiledPass:
         rows_at_once: int | None = None,
     ) -> None:
         self._rows_at_once = rows_at_once
-        graph = tf.function(function, autograph=False).get_concrete_function(*specs)
+        with shared_traces(not use_xla):
+            graph = tf.function(function, autograph=False).get_concrete_function(*specs)
         self._graph = self._xla = graph
         if use_xla and len(graph.graph.get_operations()) <= _LARGEST_GRAPH:
             whole = tf.function(lambda *batch: graph(*batch), autograph=False, jit_compile=True)

@@ -8,6 +8,7 @@ from tfp_distill.bijectors.keras_bijector import (
     KerasBijector,
     forward_and_fldj,
     inverse_and_ildj,
+    share_passes,
     uninverted,
 )
 from tfp_distill.bijectors.masked_autoregressive import MaskedAutoregressive
@@ -52,6 +53,7 @@ __all__ = [
     "forward_and_fldj",
     "inverse_and_ildj",
     "named_visits",
+    "share_passes",
     "standard_normal_log_prob",
     "uninverted",
 ]

@@ -10,7 +10,16 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-__all__ = ["KerasBijector", "forward_and_fldj", "inverse_and_ildj", "uninverted", "weights_layer"]
+from tfp_distill.compiling import shares_traces
+
+__all__ = [
+    "KerasBijector",
+    "forward_and_fldj",
+    "inverse_and_ildj",
+    "share_passes",
+    "uninverted",
+    "weights_layer",
+]
 
 tfb = tfp.bijectors
 
@@ -72,8 +81,9 @@ class KerasBijector(tfp.bijectors.Bijector):
         self._latent_ndims = event_ndims if latent_ndims is None else latent_ndims
         self._conditional = conditional
         self._keras_layers = self._no_dependency(tuple(layers))
+        self._shared_passes: _SharedPasses | None = None
         # Found by tf.Module, which walks attributes but does not look into Keras layers.
-        self._layer_variables = [w.value for layer in layers for w in layer.weights]
+        self._layer_variables = [weight.value for weight in self._layer_weights()]
 
     @property
     def keras_layers(self) -> tuple[keras.layers.Layer, ...]:
@@ -106,13 +116,21 @@ class KerasBijector(tfp.bijectors.Bijector):
         self, x: tf.Tensor, condition: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns z and log|det dz/dx| `[batch]`, in one pass."""
-        return self._inverse_and_ildj(x, condition)
+        return self._run("_inverse_and_ildj", x, condition)
 
     def forward_and_fldj(
         self, z: tf.Tensor, condition: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns x and log|det dx/dz| `[batch]`, in one pass."""
-        return self._forward_and_fldj(z, condition)
+        return self._run("_forward_and_fldj", z, condition)
+
+    def _run(self, way, state, condition):
+        if self._shared_passes is not None and shares_traces():
+            return self._shared_passes(way, state, condition, self._layer_weights())
+        return getattr(self, way)(state, condition)
+
+    def _layer_weights(self):
+        return [weight for layer in self._keras_layers for weight in layer.weights]
 
     def _inverse_and_ildj(self, x, condition):
         raise NotImplementedError
@@ -149,6 +167,55 @@ class KerasBijector(tfp.bijectors.Bijector):
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
         return {}
+
+
+def share_passes(bijectors: Sequence[KerasBijector]) -> None:
+    """Lets bijectors that differ in the values of their weights alone be traced as one.
+
+    Within `tfp_distill.compiling.shared_traces`, each of their passes is one function of the state
+    and the weights, traced at its first call, gradients included: a flow of a hundred equal steps
+    is traced about as fast as one of a few. TensorFlow inlines the calls before it runs the graph.
+
+    Args:
+      bijectors: any number, with the same structure; the first one's code is what is traced.
+
+    Raises:
+      ValueError: if the shapes of their weights differ.
+    """
+    if not bijectors:
+        return
+    passes = _SharedPasses(bijectors[0])
+    shapes = [[tuple(weight.shape) for weight in b._layer_weights()] for b in bijectors]
+    for bijector, own in zip(bijectors, shapes, strict=True):
+        if own != shapes[0]:
+            raise ValueError(
+                f"`bijectors` must have weights of equal shapes, got {own} of {bijector.name!r}, "
+                f"not {shapes[0]}."
+            )
+        bijector._shared_passes = passes
+
+
+class _SharedPasses:
+    """The passes of a bijector as functions of its weights."""
+
+    def __init__(self, template: KerasBijector) -> None:
+        self._template = template
+        self._functions: dict[str, Any] = {}
+
+    def __call__(self, way, state, condition, weights):
+        if way not in self._functions:
+            self._functions[way] = tf.function(self._of_weights(way), autograph=False)
+        values = [tf.convert_to_tensor(weight.value) for weight in weights]
+        return self._functions[way](state, condition, values)
+
+    def _of_weights(self, way):
+        template = self._template
+
+        def run(state, condition, values):
+            with keras.StatelessScope(list(zip(template._layer_weights(), values, strict=True))):
+                return getattr(template, way)(state, condition)
+
+        return run
 
 
 def weights_layer(

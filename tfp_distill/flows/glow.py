@@ -17,6 +17,7 @@ from tfp_distill.bijectors import (
     ScalarTransform,
     Standardize,
     TracedChain,
+    share_passes,
 )
 from tfp_distill.bijectors.transforms import make_transform
 from tfp_distill.flows.config import FlowConfig, check_at_least, check_integer, weight_seed
@@ -151,10 +152,12 @@ class GlowConfig(FlowConfig):
             name = f"level_{level}_factor_out"
             prior = ZeroConv(channels // 2, channels, name=f"{name}_prior")
             steps[-1].append(FactorOut(prior, channels, name=name))
-        return [
+        chains = [
             TracedChain(step, event_ndims=3, name=f"step_{first + index}")
             for index, step in enumerate(steps)
         ]
+        share_passes(chains[:-1] if factors_out else chains)
+        return chains
 
     def _build_step(self, index: int, channels: int) -> list[KerasBijector]:
         seed = weight_seed(100_000 * self.seed + 100 * index)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_distill.compiling import inlined
+from tfp_distill.compiling import inlined, shared_traces
 from tfp_distill.training.batches import unpack_batch, weighted_mean
 from tfp_distill.training.compiled_model import CompiledModel
 from tfp_distill.training.parts.part_optimizers import check_gradients
@@ -131,7 +131,7 @@ class PartwiseModel(CompiledModel):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step and returns the logs."""
         x, condition, weights = unpack_batch(data)
-        with inlined() if self.run_eagerly else contextlib.nullcontext():
+        with self._tracing():
             random = self._random(x)
             run = self._xla(self._loss_and_gradients)
             means, gradients = run(x, condition, weights, random)
@@ -188,7 +188,7 @@ class PartwiseModel(CompiledModel):
         # 0, but not a constant: TensorFlow would draw the noise of a constant seed instead of XLA.
         step = tf.minimum(self._step.value, 0)
         random = self._random(x)._replace(step=step, stream="evaluation")
-        with inlined() if self.run_eagerly else contextlib.nullcontext():
+        with self._tracing():
             means = self._xla(self._evaluation_means)(x, condition, weights, random)
         rows = _num_rows(x, weights)
         means, _, rows = mean_over_replicas(self.distribute_strategy, means, [], rows)
@@ -217,6 +217,9 @@ class PartwiseModel(CompiledModel):
     def _forget_train_functions(self) -> None:
         super()._forget_train_functions()
         self._updates_of_parts = {}
+
+    def _tracing(self) -> contextlib.AbstractContextManager[None]:
+        return inlined() if self.run_eagerly else shared_traces(not self._use_xla)
 
     def _random(self, x: Any) -> StepRandom:
         """Returns the noise of this step: each replica takes that of its own rows of `x`."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import keras
 import tensorflow as tf
 
+from tfp_distill.training.fused_adam import apply_gradients
+
 __all__ = ["apply_if", "logs_of_replica", "mean_over_replicas", "place_in_global_batch"]
 
 
@@ -77,7 +79,7 @@ def apply_if(
       weights: what to update.
     """
     if strategy.num_replicas_in_sync == 1:
-        tf.cond(finite, lambda: optimizer.apply(gradients, weights), lambda: None)
+        tf.cond(finite, lambda: apply_gradients(optimizer, gradients, weights), lambda: None)
         return
     # Keras merges the replicas inside `apply`, which TensorFlow forbids inside a `tf.cond`:
     # apply a zero gradient, then put everything back. Every replica holds the reduced gradient

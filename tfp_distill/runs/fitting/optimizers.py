@@ -21,7 +21,9 @@ def execution_steps(report_steps: int) -> int:
 def make_optimizer(
     recipe: Recipe, learning_rate: float, steps: int, *, held_steps: int = 0
 ) -> keras.optimizers.Optimizer:
-    """Returns AdamW, clipped and averaged as the recipe says, with a rate that decays by a cosine.
+    """Returns Adam, clipped, decayed (as AdamW) and averaged as the recipe says.
+
+    The rate rises in a warm-up, and decays by a cosine.
 
     Args:
       recipe: the recipe.
@@ -38,9 +40,9 @@ def make_optimizer(
         held_steps=held,
         alpha=1e-3,
     )
-    return keras.optimizers.AdamW(
+    return keras.optimizers.Adam(
         schedule,
-        weight_decay=recipe.weight_decay,
+        weight_decay=recipe.weight_decay or None,  # With 0, Keras would subtract zeros.
         global_clipnorm=recipe.clip_norm,
         use_ema=recipe.ema_momentum > 0,
         ema_momentum=recipe.ema_momentum,

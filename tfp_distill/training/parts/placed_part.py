@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import Segment
 from tfp_distill.training.contracts import PartedFlow
+from tfp_distill.training.fused_adam import apply_gradients
 from tfp_distill.training.parts.part_optimizers import check_gradients, clone_optimizer
 
 __all__ = ["PlacedPart", "empty"]
@@ -97,7 +98,7 @@ class PlacedPart:
             norm = tf.linalg.global_norm(gradients)
             tf.cond(
                 tf.math.is_finite(means["loss"]) & tf.math.is_finite(norm),
-                lambda: self._own_optimizer.apply(gradients, self._own_weights),
+                lambda: apply_gradients(self._own_optimizer, gradients, self._own_weights),
                 lambda: None,
             )
             return (*handed, *condition)[: len(self.hands_on)], {**means, "grad_norm": norm}
