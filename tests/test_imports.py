@@ -19,7 +19,7 @@ _BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", *_GROUN
 _LIBRARY = (*_BELOW_RUNS, "runs")
 # What each layer may import besides itself.
 _BELOW = {
-    "bijectors": (),
+    "bijectors": ("compiling",),
     "networks": (),
     "compiling": (),
     "files": (),
