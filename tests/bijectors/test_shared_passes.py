@@ -116,7 +116,9 @@ def test_a_flow_trains_and_is_called_with_shared_steps(monkeypatch):
     flow.compile(keras.optimizers.Adam(1e-2))
     before = [weight.numpy() for weight in flow.trainable_variables]
 
-    fitted = _calls_of_template(flow.bijector, lambda: flow.fit(x, epochs=3, verbose=0), monkeypatch)
+    fitted = _calls_of_template(
+        flow.bijector, lambda: flow.fit(x, epochs=3, verbose=0), monkeypatch
+    )
     called = _calls_of_template(flow.bijector, lambda: flow.log_prob(x), monkeypatch)
 
     assert (fitted, called) == (1, 1)  # Once for batches of one size, once for those of any.

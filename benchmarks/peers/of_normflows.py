@@ -1,0 +1,60 @@
+"""normflows (Stimper et al., 2023): MAF, splines by coupling, and Glow."""
+
+from __future__ import annotations
+
+import math
+
+import normflows
+from torch_operations import operations_of
+from worker import Case, Operations, serve
+
+
+def _rows(case: Case) -> tuple[Operations, int]:
+    dims, hidden = case["dims"], case["hidden"]
+    steps = []
+    for index in range(case["steps"]):
+        if case["kind"] == "maf":
+            steps.append(
+                normflows.flows.MaskedAffineAutoregressive(
+                    dims, hidden, num_blocks=1, use_residual_blocks=False
+                )
+            )
+        else:
+            steps.append(
+                normflows.flows.CoupledRationalQuadraticSpline(
+                    dims, 1, hidden, num_bins=8, tail_bound=4.0, reverse_mask=index % 2 == 1
+                )
+            )
+        steps.append(normflows.flows.Permute(dims, mode="swap"))
+    flow = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(dims), steps)
+    return operations_of(flow, (dims,), flow.log_prob, lambda n: flow.sample(n)[0])
+
+
+def _images(case: Case) -> tuple[Operations, int]:
+    height, width, channels = case["shape"]
+    levels, bases, merges = [], [], []
+    for level in range(case["levels"]):
+        depth = channels * 2 ** (case["levels"] + 1 - level)
+        steps = [
+            normflows.flows.GlowBlock(depth, case["hidden"], split_mode="channel", scale=True)
+            for _ in range(case["steps"])
+        ]
+        levels.append([*steps, normflows.flows.Squeeze()])
+        side = 2 ** (case["levels"] - level)
+        out = depth if level == 0 else depth // 2
+        bases.append(normflows.distributions.DiagGaussian((out, height // side, width // side)))
+        if level > 0:
+            merges.append(normflows.flows.Merge())
+    flow = normflows.MultiscaleFlow(bases, levels, merges, class_cond=False)
+    shape = (channels, height, width)
+    assert math.prod(shape) == sum(base.d for base in bases)
+    return operations_of(flow, shape, lambda x: flow.log_prob(x, None), lambda n: flow.sample(n)[0])
+
+
+def build(case: Case) -> tuple[Operations, int]:
+    """Makes the flow."""
+    return _images(case) if case["kind"] == "glow" else _rows(case)
+
+
+if __name__ == "__main__":
+    serve(build)
