@@ -123,7 +123,7 @@ class GlowConfig(FlowConfig):
 
     @property
     def suits_xla(self) -> bool:
-        """No: XLA slows convolutions down on CPUs."""
+        """No: on CPUs, XLA slows convolutions of large batches and of many channels down."""
         return False
 
     @property
