@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfp_distill.bijectors import Trace
 from tfp_distill.distillation.teachers import as_teacher, check_knowledge
 from tfp_distill.flows.config import check_at_least
-from tfp_distill.training import OrderedRows
+from tfp_distill.training import OrderedRows, check_ordered_rows, placed_batches
 
 __all__ = ["TeacherTraces", "TracedRows"]
 
@@ -68,10 +68,7 @@ class TeacherTraces:
     """
 
     def __init__(self, teacher: Any, rows: OrderedRows, *, max_bytes: int = 2**30) -> None:
-        if not isinstance(rows, OrderedRows):
-            raise ValueError(
-                f"`rows` must be `tfp_distill.data.TrainingRows`, got {type(rows).__name__}."
-            )
+        check_ordered_rows(rows)
         check_at_least(1, max_bytes=max_bytes)
         self._teacher = as_teacher(teacher)
         check_knowledge(self._teacher, "density", "`TeacherTraces`")
@@ -81,7 +78,7 @@ class TeacherTraces:
     @functools.cached_property
     def num_bytes(self) -> int:
         """What the traces take, with the rows themselves."""
-        first = self._trace_batch(next(iter(self._rows.ordered())))
+        first = self._trace(*next(placed_batches(self._rows))[1])
         values = [value.numpy() for value in tf.nest.flatten(first)]
         return len(self._rows) * sum(value.nbytes // len(value) for value in values)
 
@@ -99,28 +96,26 @@ class TeacherTraces:
         """
         return self._rows.batches_of(self._traced, start_step=start_step)
 
-    def _trace_batch(self, batch: Any) -> TracedRows:
-        x, *condition = batch if isinstance(batch, tuple) else (batch,)
+    def _trace(self, x: tf.Tensor, *condition: tf.Tensor) -> TracedRows:
         return TracedRows.of(x, self._teacher.trace(x, *condition))
 
     @functools.cached_property
     def _traced(self) -> TracedRows:
-        """All rows in their order; the last batch repeats rows of the one before."""
-        num_rows, size = len(self._rows), self._rows.batch_size
+        """All rows in their order."""
+        num_rows = len(self._rows)
         if (need := self.num_bytes) > self._max_bytes:
             raise ValueError(
                 f"`max_bytes` must be at least {need:,} for {num_rows:,} rows and what the teacher "
                 f"makes of them, got {self._max_bytes:,}."
             )
         arrays: list[np.ndarray] = []
-        batches = map(self._trace_batch, self._rows.ordered())
-        for index, batch in enumerate(batches):
-            values = [value.numpy() for value in tf.nest.flatten(batch)]
+        for place, batch in placed_batches(self._rows):
+            traced = self._trace(*batch)
+            values = [value.numpy() for value in tf.nest.flatten(traced)]
             arrays = arrays or [np.empty((num_rows, *v.shape[1:]), v.dtype) for v in values]
-            first = min(index * size, num_rows - size)
             for array, value in zip(arrays, values, strict=True):
-                array[first : first + size] = value
+                array[place] = value
         with tf.device("CPU:0"):
             return tf.nest.map_structure(
-                tf.convert_to_tensor, tf.nest.pack_sequence_as(batch, arrays)
+                tf.convert_to_tensor, tf.nest.pack_sequence_as(traced, arrays)
             )

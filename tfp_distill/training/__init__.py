@@ -1,6 +1,7 @@
 """Training: the one train_step, and the callbacks of `fit`."""
 
 from tfp_distill.training.averaging import averaged_weights
+from tfp_distill.training.batches import check_ordered_rows, placed_batches
 from tfp_distill.training.callbacks.backup import Backup
 from tfp_distill.training.callbacks.prefix_cache import PrefixCache
 from tfp_distill.training.callbacks.schedule import MODES, PartSchedule
@@ -30,6 +31,8 @@ __all__ = [
     "StopOnSkippedSteps",
     "averaged_weights",
     "check_devices_exist",
+    "check_ordered_rows",
     "losses_by_name",
+    "placed_batches",
     "sample_latents",
 ]

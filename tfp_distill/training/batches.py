@@ -1,4 +1,4 @@
-"""The batches that `fit` is given, and means over their rows."""
+"""The batches that `fit` is given, means over their rows, and all rows in their order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.training.contracts import OrderedRows
+
 __all__ = [
+    "check_ordered_rows",
     "conditions_beside_weights",
     "first_rows",
+    "placed_batches",
     "unpack_batch",
     "weighted_mean",
     "without_tuner",
@@ -133,3 +137,26 @@ def _whole(value: Any, strategy: tf.distribute.Strategy) -> np.ndarray | None:
         return None
     local = strategy.experimental_local_results(value)
     return np.concatenate([np.asarray(part) for part in local])
+
+
+def check_ordered_rows(rows: Any) -> None:
+    """Raises `ValueError` if an argument `rows` is nothing that batches come from in order."""
+    if not isinstance(rows, OrderedRows):
+        raise ValueError(
+            f"`rows` must be `tfp_distill.data.TrainingRows`, got {type(rows).__name__}."
+        )
+
+
+def placed_batches(rows: OrderedRows, draw: int = 0) -> Iterator[tuple[slice, tuple[Any, ...]]]:
+    """Yields the batches of all rows, `(x,)` or `(x, condition)`, and which rows they are.
+
+    All batches are full: the last one repeats rows of the one before.
+
+    Args:
+      rows: the rows.
+      draw: which noise they get.
+    """
+    num_rows, size = len(rows), rows.batch_size
+    for index, batch in enumerate(rows.ordered(draw)):
+        first = min(index * size, num_rows - size)
+        yield slice(first, first + size), batch if isinstance(batch, tuple) else (batch,)

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import Segment
+from tfp_distill.training.batches import check_ordered_rows, placed_batches
 from tfp_distill.training.contracts import OrderedRows
 from tfp_distill.training.partwise_model import PartwiseModel
 
@@ -71,10 +72,7 @@ class PrefixCache:
         refresh_epochs: int | None = None,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        if not isinstance(rows, OrderedRows):
-            raise ValueError(
-                f"`rows` must be `tfp_distill.data.TrainingRows`, got {type(rows).__name__}."
-            )
+        check_ordered_rows(rows)
         if max_bytes < 1:
             raise ValueError(f"`max_bytes` must be at least 1, got {max_bytes}.")
         if refresh_epochs is not None and refresh_epochs < 1:
@@ -154,16 +152,14 @@ class PrefixCache:
         if self._buffers is None:
             self._buffers = self._allocate(model)
         states, log_probs = self._buffers
-        num_rows, size = len(self._rows), self._rows.batch_size
         if self._prefix is None or self._prefix[0] != part:
             self._prefix = part, _compiled(model, functools.partial(model.part_input, part))
-        for index, batch in enumerate(self._rows.ordered(draw)):
-            first = min(index * size, num_rows - size)
-            own = self._prefix[1](*(batch if isinstance(batch, tuple) else (batch,)))
-            shape = num_rows, *own.state.shape[1:]
+        for place, batch in placed_batches(self._rows, draw):
+            own = self._prefix[1](*batch)
+            shape = len(self._rows), *own.state.shape[1:]
             filled = Segment(states[: math.prod(shape)].reshape(shape), log_probs)
             for array, value in zip(filled, own, strict=True):
-                array[first : first + size] = value.numpy()
+                array[place] = value.numpy()
         return filled
 
     def _allocate(self, model):
