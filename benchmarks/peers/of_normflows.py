@@ -47,7 +47,8 @@ def _images(case: Case) -> tuple[Operations, int]:
             merges.append(normflows.flows.Merge())
     flow = normflows.MultiscaleFlow(bases, levels, merges, class_cond=False)
     shape = (channels, height, width)
-    assert math.prod(shape) == sum(base.d for base in bases)
+    if math.prod(shape) != sum(base.d for base in bases):
+        raise ValueError(f"The bases of all levels must make up {shape}.")
     return operations_of(flow, shape, lambda x: flow.log_prob(x, None), lambda n: flow.sample(n)[0])
 
 

@@ -63,7 +63,8 @@ _CASES = flags.DEFINE_list("cases", [case["name"] for case in CASES], "Which of 
 class Worker:
     """The process of one library."""
 
-    def __init__(self, python: str, command: list[str]) -> None:
+    def __init__(self, name: str, python: str, command: list[str]) -> None:
+        self._name, self._ended = name, False
         self._process = subprocess.Popen(
             [python, *command],
             cwd=HERE,
@@ -78,7 +79,11 @@ class Worker:
         request = {"case": case, "operation": operation, "batch": batch, "number": number}
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(request), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline() or "{}")
+        answer = self._process.stdout.readline()
+        if not answer and not self._ended:
+            print(f"{self._name}: its process ended at {request}", file=sys.stderr)
+            self._ended = True
+        return json.loads(answer or "{}")
 
     def close(self) -> None:
         """Ends the process."""
@@ -95,8 +100,9 @@ def _python_of(environment: str) -> str:
     packages = {"torch": [_TORCH.value, "zuko", "nflows", "normflows"], "jax": ["flowjax", "optax"]}
     if not folder.exists():
         venv.create(folder, with_pip=True)
-        install = [python, "-m", "pip", "install", "--quiet", *packages[environment]]
-        subprocess.run(install, check=True)
+    # Again, if an installation was cut off; where all is there, it is done in a second.
+    install = [python, "-m", "pip", "install", "--quiet", *packages[environment]]
+    subprocess.run(install, check=True)
     return python
 
 
@@ -127,7 +133,7 @@ def _measure(
 @contextlib.contextmanager
 def _workers() -> Iterator[dict[str, Worker]]:
     workers = {
-        name: Worker(_python_of(environment), command)
+        name: Worker(name, _python_of(environment), command)
         for name, (environment, command) in PEERS.items()
     }
     try:

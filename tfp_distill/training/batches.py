@@ -116,29 +116,6 @@ def first_rows(
     return x, y
 
 
-def _batches(x: Any, y: Any, batch_size: int) -> Iterator[Any]:
-    if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-        return iter(x)
-    if isinstance(x, keras.utils.PyDataset):
-        number = x.num_batches  # None for endless ones.
-        return map(x.__getitem__, itertools.count() if number is None else range(number))
-    if hasattr(x, "shape"):
-        places = range(0, len(x), batch_size)
-        rows = (slice(first, first + batch_size) for first in places)
-        return ((x[own],) if y is None else (x[own], y[own]) for own in rows)
-    raise ValueError(
-        "`x` must be a dataset or an array where `adapt` was not called before, "
-        f"got {type(x).__name__}."
-    )
-
-
-def _whole(value: Any, strategy: tf.distribute.Strategy) -> np.ndarray | None:
-    if value is None:
-        return None
-    local = strategy.experimental_local_results(value)
-    return np.concatenate([np.asarray(part) for part in local])
-
-
 def check_ordered_rows(rows: Any) -> None:
     """Raises `ValueError` if an argument `rows` is nothing that batches come from in order."""
     if not isinstance(rows, OrderedRows):
@@ -160,3 +137,26 @@ def placed_batches(rows: OrderedRows, draw: int = 0) -> Iterator[tuple[slice, tu
     for index, batch in enumerate(rows.ordered(draw)):
         first = min(index * size, num_rows - size)
         yield slice(first, first + size), batch if isinstance(batch, tuple) else (batch,)
+
+
+def _batches(x: Any, y: Any, batch_size: int) -> Iterator[Any]:
+    if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+        return iter(x)
+    if isinstance(x, keras.utils.PyDataset):
+        number = x.num_batches  # None for endless ones.
+        return map(x.__getitem__, itertools.count() if number is None else range(number))
+    if hasattr(x, "shape"):
+        places = range(0, len(x), batch_size)
+        rows = (slice(first, first + batch_size) for first in places)
+        return ((x[own],) if y is None else (x[own], y[own]) for own in rows)
+    raise ValueError(
+        "`x` must be a dataset or an array where `adapt` was not called before, "
+        f"got {type(x).__name__}."
+    )
+
+
+def _whole(value: Any, strategy: tf.distribute.Strategy) -> np.ndarray | None:
+    if value is None:
+        return None
+    local = strategy.experimental_local_results(value)
+    return np.concatenate([np.asarray(part) for part in local])
