@@ -8,6 +8,7 @@ from tfp_distill.bijectors.keras_bijector import (
     KerasBijector,
     forward_and_fldj,
     inverse_and_ildj,
+    recompute_passes,
     share_passes,
     uninverted,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "forward_and_fldj",
     "inverse_and_ildj",
     "named_visits",
+    "recompute_passes",
     "share_passes",
     "standard_normal_log_prob",
     "uninverted",

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfp_distill.bijectors.keras_bijector import KerasBijector
 from tfp_distill.bijectors.transforms import ScalarTransform
+from tfp_distill.recomputation import Backpropagation
 
 __all__ = ["Coupling"]
 
@@ -68,11 +69,34 @@ class Coupling(KerasBijector):
     def _forward_and_fldj(self, z, condition):
         return self._apply(self._transform.forward_and_fldj, z, condition)
 
+    def _backward(self, way, x, y, condition, gradients):
+        # As any bijector's, but for the conditioner, which runs once for both: to rebuild x, and
+        # for the gradients.
+        kept, changed = self._split(y if x is None else x)
+        (dkept, dchanged), dlog_det = self._split(gradients[0]), gradients[1]
+        transform, opposite = self._transform.inverse_and_ildj, self._transform.forward_and_fldj
+        if way == "_forward_and_fldj":
+            transform, opposite = opposite, transform
+        with Backpropagation([kept, condition, *self.layer_weights]) as conditioner:
+            parameters = self._parameters_of(kept, condition)
+        if x is None:
+            changed, _ = opposite(changed, parameters)
+        with Backpropagation([changed, parameters]) as of_transform:
+            outputs = self._changed_and_log_det(transform, changed, parameters)
+        dchanged, dparameters = of_transform.gradients(outputs, (dchanged, dlog_det))
+        through_parameters, dcondition, *dweights = conditioner.gradients(parameters, dparameters)
+        dx = tf.concat([dkept + through_parameters, dchanged], axis=-1)
+        return tf.concat([kept, changed], axis=-1), dx, dcondition, dweights
+
     def _apply(self, transform, state, condition):
         kept, changed = self._split(state)
-        changed, log_derivative = transform(changed, self._parameters_of(kept, condition))
-        log_det = tf.reduce_sum(log_derivative, axis=list(range(-self.event_ndims, 0)))
+        parameters = self._parameters_of(kept, condition)
+        changed, log_det = self._changed_and_log_det(transform, changed, parameters)
         return tf.concat([kept, changed], axis=-1), log_det
+
+    def _changed_and_log_det(self, transform, changed, parameters):
+        changed, log_derivative = transform(changed, parameters)
+        return changed, tf.reduce_sum(log_derivative, axis=list(range(-self.event_ndims, 0)))
 
     def _split(self, x):
         return tf.split(x, [self._kept, self._changed], axis=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,11 +11,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_distill.compiling import shares_traces
+from tfp_distill.recomputation import Backpropagation, recomputation, recomputed
 
 __all__ = [
     "KerasBijector",
     "forward_and_fldj",
     "inverse_and_ildj",
+    "recompute_passes",
     "share_passes",
     "uninverted",
     "weights_layer",
@@ -25,6 +27,7 @@ tfb = tfp.bijectors
 
 # What `tfb.Invert(b)` returns is not a `tfb.Invert` but its base, where b is no composite tensor.
 _INVERT = tfb.Invert.__mro__[1]
+_INVERSE, _FORWARD = "_inverse_and_ildj", "_forward_and_fldj"
 
 
 class KerasBijector(tfp.bijectors.Bijector):
@@ -82,13 +85,19 @@ class KerasBijector(tfp.bijectors.Bijector):
         self._conditional = conditional
         self._keras_layers = self._no_dependency(tuple(layers))
         self._shared_passes: _SharedPasses | None = None
+        self._recomputes = False
         # Found by tf.Module, which walks attributes but does not look into Keras layers.
-        self._layer_variables = [weight.value for weight in self._layer_weights()]
+        self._layer_variables = [weight.value for weight in self.layer_weights]
 
     @property
     def keras_layers(self) -> tuple[keras.layers.Layer, ...]:
         """The Keras layers that hold the weights."""
         return self._keras_layers
+
+    @property
+    def layer_weights(self) -> list[keras.Variable]:
+        """All weights of the layers, the fixed ones too."""
+        return [weight for layer in self._keras_layers for weight in layer.weights]
 
     @property
     def event_ndims(self) -> int:
@@ -99,6 +108,11 @@ class KerasBijector(tfp.bijectors.Bijector):
     def conditional(self) -> bool:
         """Whether `condition` reaches the bijector."""
         return self._conditional
+
+    @property
+    def reversible(self) -> bool:
+        """Whether a pass in either direction costs about as much as one in the other."""
+        return True
 
     def initialize(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Sets data-dependent initial weights from a batch of data, and passes the batch on.
@@ -116,21 +130,40 @@ class KerasBijector(tfp.bijectors.Bijector):
         self, x: tf.Tensor, condition: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns z and log|det dz/dx| `[batch]`, in one pass."""
-        return self._run("_inverse_and_ildj", x, condition)
+        return self._run(_INVERSE, x, condition)
 
     def forward_and_fldj(
         self, z: tf.Tensor, condition: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns x and log|det dx/dz| `[batch]`, in one pass."""
-        return self._run("_forward_and_fldj", z, condition)
+        return self._run(_FORWARD, z, condition)
+
+    def run_pass(self, way, state, condition):
+        """Runs a pass: a function that is shared, see `share_passes`, or the code itself."""
+        return self._call((way,), state, condition)
+
+    def run_backward(self, way, x, y, condition, gradients):
+        """Returns x and the gradients of a pass, see `tfp_distill.recomputation.Recomputable`."""
+        return self._call(("_backward", way), x, y, condition, gradients)
 
     def _run(self, way, state, condition):
-        if self._shared_passes is not None and shares_traces():
-            return self._shared_passes(way, state, condition, self._layer_weights())
-        return getattr(self, way)(state, condition)
+        if self._recomputes and recomputation() is not None:
+            return recomputed(self, way, state, condition)
+        return self.run_pass(way, state, condition)
 
-    def _layer_weights(self):
-        return [weight for layer in self._keras_layers for weight in layer.weights]
+    def _call(self, method, *tensors):
+        if self._shared_passes is not None and shares_traces():
+            return self._shared_passes(method, tensors, self.layer_weights)
+        name, *options = method
+        return getattr(self, name)(*options, *tensors)
+
+    def _backward(self, way, x, y, condition, gradients):
+        if x is None:
+            x, _ = getattr(self, _FORWARD if way == _INVERSE else _INVERSE)(y, condition)
+        with Backpropagation([x, condition, *self.layer_weights]) as backpropagation:
+            outputs = getattr(self, way)(x, condition)
+        dx, dcondition, *dweights = backpropagation.gradients(outputs, gradients)
+        return x, dx, dcondition, dweights
 
     def _inverse_and_ildj(self, x, condition):
         raise NotImplementedError
@@ -185,7 +218,7 @@ def share_passes(bijectors: Sequence[KerasBijector]) -> None:
     if not bijectors:
         return
     passes = _SharedPasses(bijectors[0])
-    shapes = [[tuple(weight.shape) for weight in b._layer_weights()] for b in bijectors]
+    shapes = [[tuple(weight.shape) for weight in b.layer_weights] for b in bijectors]
     for bijector, own in zip(bijectors, shapes, strict=True):
         if own != shapes[0]:
             raise ValueError(
@@ -202,20 +235,31 @@ class _SharedPasses:
         self._template = template
         self._functions: dict[str, Any] = {}
 
-    def __call__(self, way, state, condition, weights):
-        if way not in self._functions:
-            self._functions[way] = tf.function(self._of_weights(way), autograph=False)
+    def __call__(self, method, tensors, weights):
+        if method not in self._functions:
+            self._functions[method] = tf.function(self._of_weights(method), autograph=False)
         values = [tf.convert_to_tensor(weight.value) for weight in weights]
-        return self._functions[way](state, condition, values)
+        return self._functions[method](tensors, values)
 
-    def _of_weights(self, way):
-        template = self._template
+    def _of_weights(self, method):
+        template, (name, *options) = self._template, method
 
-        def run(state, condition, values):
-            with keras.StatelessScope(list(zip(template._layer_weights(), values, strict=True))):
-                return getattr(template, way)(state, condition)
+        def run(tensors, values):
+            with keras.StatelessScope(list(zip(template.layer_weights, values, strict=True))):
+                return getattr(template, name)(*options, *tensors)
 
         return run
+
+
+def recompute_passes(bijectors: Iterable[tfp.bijectors.Bijector]) -> None:
+    """Lets passes keep no activations within `tfp_distill.recomputation.recomputed_activations`.
+
+    Args:
+      bijectors: `KerasBijector`s, or `tfb.Invert`s of them, each of which is recomputed as a whole.
+    """
+    for bijector in map(uninverted, bijectors):
+        if isinstance(bijector, KerasBijector):
+            bijector._recomputes = True
 
 
 def weights_layer(

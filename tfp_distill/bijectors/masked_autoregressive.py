@@ -79,6 +79,11 @@ class MaskedAutoregressive(KerasBijector):
             [conditioner], event_ndims=1, conditional=conditioner.conditional, name=name
         )
 
+    @property
+    def reversible(self) -> bool:
+        """No: the generative direction takes as many steps as there are dimensions."""
+        return False
+
     def _inverse_and_ildj(self, x, condition):
         z, log_derivative = self._transform.inverse_and_ildj(x, self._conditioner(x, condition))
         return z, tf.reduce_sum(log_derivative, axis=-1)

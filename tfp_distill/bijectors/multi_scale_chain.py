@@ -92,6 +92,11 @@ class MultiScaleChain(TracedChain):
         super().__init__(bijectors, event_ndims=3, latent_ndims=1, name=name)
 
     @property
+    def reversible(self) -> bool:
+        """No: its bijectors are, each by itself."""
+        return False
+
+    @property
     def level_ends(self) -> tuple[int, ...]:
         """Indices of the bijectors that are the last of their level."""
         return self._level_ends

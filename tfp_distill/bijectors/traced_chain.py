@@ -167,6 +167,14 @@ class TracedChain(KerasBijector):
         return self._bijectors
 
     @property
+    def reversible(self) -> bool:
+        """Whether all bijectors are, and none is hidden from Keras."""
+        return self._condition_bijector is None and all(
+            isinstance(bijector, KerasBijector) and bijector.reversible
+            for bijector in self._bijectors
+        )
+
+    @property
     def condition_bijector(self) -> KerasBijector | None:
         """What maps the condition before any bijector sees it."""
         return self._condition_bijector
@@ -302,6 +310,20 @@ class TracedChain(KerasBijector):
     def _forward_and_fldj(self, z, condition):
         x, trace = self.generative_trace(z, condition)
         return x, -trace.ildj
+
+    def _backward(self, way, x, y, condition, gradients):
+        if x is not None:
+            return super()._backward(way, x, y, condition, gradients)
+        (dy, dlog_det), of_condition = gradients, []
+        of_weights: dict[int, Sequence[tf.Tensor | None]] = {}
+        last_first = way == "_inverse_and_ildj"
+        for index in sorted(range(len(self._bijectors)), reverse=last_first):
+            y, dy, dcondition, of_weights[index] = self._bijectors[index].run_backward(
+                way, None, y, condition, (dy, dlog_det)
+            )
+            of_condition += [] if dcondition is None else [dcondition]
+        dweights = [d for index in sorted(of_weights) for d in of_weights[index]]
+        return y, dy, tf.add_n(of_condition) if of_condition else None, dweights
 
     def _forward_event_shape(self, shape):
         for bijector in reversed(self._bijectors):

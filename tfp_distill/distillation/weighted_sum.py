@@ -15,7 +15,7 @@ __all__ = ["LEFT_OUT", "NLL", "RESERVED_NAMES", "weighted_sum"]
 NLL = "nll"
 LEFT_OUT = "left_out_samples"
 # Names in the logs that no distillation loss can have.
-RESERVED_NAMES = ("loss", NLL, "bits_per_dim", "grad_norm", "skipped_steps", LEFT_OUT)
+RESERVED_NAMES = ("loss", NLL, "bits_per_dim", "grad_norm", "drift", "skipped_steps", LEFT_OUT)
 
 
 def weighted_sum(

@@ -10,7 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.bijectors import Standardize, Trace, TracedChain, standard_normal_log_prob
+from tfp_distill.bijectors import (
+    Standardize,
+    Trace,
+    TracedChain,
+    recompute_passes,
+    standard_normal_log_prob,
+)
 from tfp_distill.compiling import CompiledPasses, xla_pays
 from tfp_distill.flows.adapting import ColumnStatistics, adapt_bijector
 from tfp_distill.flows.batches import Batch, check_sampling, flat_batch, per_sample
@@ -55,6 +61,7 @@ class Flow(FlowInParts):
         self.config = config
         self._adapted = self._add_counter("adapted")
         self._bijector = config.build_bijector()
+        recompute_passes(self._bijector.bijectors[1:])
         self._bijector_layers = list(self._bijector.keras_layers)
         self._passes = CompiledPasses(use_xla=xla_pays(config.suits_xla))
         self._rows_at_once = [config.rows_at_once(generative=way) for way in (False, True)]

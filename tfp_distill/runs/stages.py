@@ -70,6 +70,7 @@ def train_teacher(run: RunDirectory) -> None:
             make_optimizer(recipe, recipe.teacher_learning_rate, steps),
             jit_compile=recipe.uses_xla,
             steps_per_execution=execution_steps(recipe.report_steps),
+            memory=recipe.memory,
         )
     _fit(flow, flow, run, _rows(run), "teacher", steps)
 
@@ -151,6 +152,7 @@ def _compiled_student(
         partition=divided,
         jit_compile=recipe.uses_xla,
         steps_per_execution=execution_steps(recipe.report_steps),
+        memory=recipe.memory,
     )
     return model, student, callbacks, monitor
 

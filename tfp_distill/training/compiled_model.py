@@ -16,7 +16,9 @@ from tfp_distill.training.parts.partition import Partition
 from tfp_distill.training.parts.pipeline import PartPipeline
 from tfp_distill.training.step_metrics import StepMetrics
 
-__all__ = ["CompiledModel"]
+__all__ = ["MEMORY", "CompiledModel"]
+
+MEMORY = ("plain", "reversible")
 
 
 class CompiledModel(PartitionedModel, abc.ABC):
@@ -33,6 +35,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         self._train_functions: dict[Hashable, Any] = {}
         self._test_functions: dict[Hashable, Any] = {}
         self._xla_as_asked: str | bool = "auto"
+        self._memory = "plain"
         self._use_xla = True
 
     @property
@@ -72,6 +75,11 @@ class CompiledModel(PartitionedModel, abc.ABC):
         """Whether XLA compiles the steps, as wholes or on each replica."""
         return self._use_xla
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether the backward pass rebuilds activations, see `compile`."""
+        return self._memory == "reversible"
+
     def compile(
         self,
         optimizer: str | keras.optimizers.Optimizer | Sequence[keras.optimizers.Optimizer] = "adam",
@@ -80,6 +88,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         jit_compile: str | bool = "auto",
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
+        memory: str = "plain",
     ) -> None:
         """Configures training. There is no `loss` argument: the objective is the model's own.
 
@@ -94,10 +103,19 @@ class CompiledModel(PartitionedModel, abc.ABC):
           run_eagerly: run without graphs, for debugging.
           steps_per_execution: steps per call of the compiled function; 1 on several replicas, whose
             steps TensorFlow cannot put into a loop.
+          memory: "plain" keeps the activations of all steps of a flow for the backward pass;
+            "reversible" rebuilds them there, step by step from the latents, so that the memory they
+            take does not grow with the number of steps; autoregressive steps are computed again
+            from latents that are kept. A training step then takes about a third longer. The log
+            `drift` is how far what is rebuilt is from what it was (`Recomputation.drift`); where
+            that is above 0.1, the training step is skipped and counted.
 
         Raises:
-          ValueError: if optimisers, partition and model do not fit each other.
+          ValueError: if optimisers, partition and model do not fit each other, or another argument
+            is none of its values.
         """
+        if memory not in MEMORY:
+            raise ValueError(f"`memory` must be one of {', '.join(MEMORY)}, got {memory!r}.")
         use_xla = uses_xla(jit_compile, suits_xla=self.suits_xla) and not run_eagerly
         on_one_device = self.distribute_strategy.num_replicas_in_sync == 1
         super().compile(
@@ -107,11 +125,13 @@ class CompiledModel(PartitionedModel, abc.ABC):
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution if on_one_device else 1,
         )
-        self._xla_as_asked, self._use_xla = jit_compile, use_xla
+        self._xla_as_asked, self._use_xla, self._memory = jit_compile, use_xla, memory
         self._forget_train_functions()
         self._test_functions = {}
         with self.distribute_strategy.scope():
-            self._figures = StepMetrics(self._loss_names, self.all_parts or ())
+            self._figures = StepMetrics(
+                self._loss_names, self.all_parts or (), recomputes=self.recomputes
+            )
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Returns what `compile_from_config` needs to compile a loaded model again."""
@@ -122,6 +142,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
             "jit_compile": self._xla_as_asked,
             "run_eagerly": self.run_eagerly,
             "steps_per_execution": self.steps_per_execution,
+            "memory": self._memory,
         }
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

@@ -63,6 +63,10 @@ class PartedFlow(Protocol):
     def steps_per_execution(self) -> int:
         """Number of batches a call of the train function."""
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether the backward pass rebuilds activations."""
+
     def part_weights(self, part: int) -> list[keras.Variable]:
         """Returns the trainable weights of a part."""
 

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.compiling import inlined, shared_traces
+from tfp_distill.recomputation import recomputed_activations
 from tfp_distill.training.batches import unpack_batch, weighted_mean
 from tfp_distill.training.compiled_model import CompiledModel
 from tfp_distill.training.parts.part_optimizers import check_gradients
@@ -20,7 +21,7 @@ from tfp_distill.training.replicas import (
     mean_over_replicas,
     place_in_global_batch,
 )
-from tfp_distill.training.step_metrics import losses_by_name, part_prefix
+from tfp_distill.training.step_metrics import can_be_taken, losses_by_name, part_prefix
 from tfp_distill.training.step_random import StepRandom
 
 __all__ = ["PartwiseModel"]
@@ -143,7 +144,7 @@ class PartwiseModel(CompiledModel):
             weights = {part: self.part_weights(part) for part in parts}
             own, gradients = _split(gradients, sum(map(len, weights.values())))
             norms[prefix] = tf.linalg.global_norm(own)
-            finite = _is_finite(means, norms, prefix)
+            finite = _can_be_taken(means, norms, prefix)
             for part, variables in weights.items():
                 of_part, own = _split(own, len(variables))
                 self._update(part, finite, of_part, variables)
@@ -156,14 +157,17 @@ class PartwiseModel(CompiledModel):
         """Counts a step that the parts took elsewhere, and returns the logs, as `train_step`.
 
         Args:
-          of_parts: for each part the means of its losses, and `grad_norm`.
+          of_parts: for each part the means of its losses, `grad_norm`, and `drift` if there is one.
           rows: number of rows of the batch.
         """
         of_parts = {part: dict(own) for part, own in of_parts.items()}
         norms = {part_prefix(part): own.pop("grad_norm") for part, own in of_parts.items()}
+        drifts = [own.pop("drift", 0.0) for own in of_parts.values()]
         loss = tf.add_n([own["loss"] for own in of_parts.values()])
         means = {"loss": loss, **losses_by_name(of_parts)}
-        taken = {prefix: _is_finite(means, norms, prefix) for prefix in norms}
+        if self.recomputes:
+            means["drift"] = tf.reduce_max(drifts)
+        taken = {prefix: _can_be_taken(means, norms, prefix) for prefix in norms}
         return self._report(means, norms, taken, rows)
 
     def _report(self, means, norms, taken, rows):
@@ -174,9 +178,10 @@ class PartwiseModel(CompiledModel):
         self._step.value.assign_add(1)
         self._skipped_steps.value.assign_add(skipped)
         norm = norms[0] if len(norms) == 1 else tf.linalg.global_norm(norms)
-        logs = self.figures.update({"loss": means["loss"], "grad_norm": norm}, rows, finite)
+        whole = {name: means[name] for name in ("loss", "drift") if name in means}
+        logs = self.figures.update({**whole, "grad_norm": norm}, rows, finite)
         for prefix, finite in taken.items():
-            rest = {n: v for n, v in means.items() if n != "loss" and n.startswith(prefix)}
+            rest = {n: v for n, v in means.items() if n not in whole and n.startswith(prefix)}
             logs.update(self.figures.update(rest, rows, finite))
         num_replicas = self.distribute_strategy.num_replicas_in_sync
         logs["skipped_steps"] = self.figures.count_skipped(skipped, num_replicas)
@@ -255,17 +260,20 @@ class PartwiseModel(CompiledModel):
         parts = [part for _, parts in self._updates for part in parts]
         variables = [weight for part in parts for weight in self.part_weights(part)]
         weights = [weight.value for weight in variables]
-        # Parts before the active ones have no watched weight: they run without the tape.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(weights)
-            if self.active_parts is None:
-                losses = self.objective(x, condition, random)
-            else:
-                of_parts = self.part_objectives(x, condition, random, self.active_parts)
-                loss = tf.add_n([own["loss"] for own in of_parts.values()])
-                losses = {"loss": loss, **losses_by_name(of_parts)}
-            means = {name: weighted_mean(v, row_weights) for name, v in losses.items()}
-        gradients = tape.gradient(means["loss"], weights)
+        with recomputed_activations(self.recomputes, use_xla=self._use_xla) as recomputation:
+            # Parts before the active ones have no watched weight: they run without the tape.
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(weights)
+                if self.active_parts is None:
+                    losses = self.objective(x, condition, random)
+                else:
+                    of_parts = self.part_objectives(x, condition, random, self.active_parts)
+                    loss = tf.add_n([own["loss"] for own in of_parts.values()])
+                    losses = {"loss": loss, **losses_by_name(of_parts)}
+                means = {name: weighted_mean(v, row_weights) for name, v in losses.items()}
+            gradients = tape.gradient(means["loss"], weights)
+        if recomputation is not None:
+            means["drift"] = recomputation.drift
         check_gradients(gradients, variables)
         return means, gradients
 
@@ -284,8 +292,8 @@ class PartwiseModel(CompiledModel):
         )
 
 
-def _is_finite(means, norms, prefix):
-    return tf.math.is_finite(means[f"{prefix}loss"]) & tf.math.is_finite(norms[prefix])
+def _can_be_taken(means, norms, prefix):
+    return can_be_taken(means[f"{prefix}loss"], norms[prefix], means.get("drift", 0.0))
 
 
 def _split(values: Sequence[Any], size: int) -> tuple[Sequence[Any], Sequence[Any]]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import keras
 import tensorflow as tf
 
-__all__ = ["StepMetrics", "losses_by_name", "part_prefix"]
+__all__ = ["StepMetrics", "can_be_taken", "losses_by_name", "part_prefix"]
+
+_MOST_DRIFT = 0.1
 
 
 class StepMetrics:
@@ -16,12 +18,15 @@ class StepMetrics:
     Args:
       loss_names: names of the losses besides `loss`.
       parts: the numbers of the parts that have losses of their own.
+      recomputes: whether there is the drift of what is recomputed.
     """
 
-    def __init__(self, loss_names: Sequence[str], parts: Sequence[int]) -> None:
+    def __init__(
+        self, loss_names: Sequence[str], parts: Sequence[int], *, recomputes: bool = False
+    ) -> None:
         losses = ("loss", *loss_names)
         of_parts = [f"{part_prefix(part)}{name}" for part in parts for name in losses]
-        names = (*losses, "grad_norm", *of_parts)
+        names = (*losses, "grad_norm", *(["drift"] if recomputes else []), *of_parts)
         self._means = {name: _MeanOrNan(name=name) for name in names}
         self._skipped = keras.metrics.Sum(name="skipped_steps")
 
@@ -47,6 +52,19 @@ class StepMetrics:
         # Keras sums the replicas' metrics, but averages the logs that they return.
         self._skipped.update_state(tf.cast(skipped, tf.float32) / num_replicas)
         return self._skipped.result() * num_replicas
+
+
+def can_be_taken(
+    loss: tf.Tensor, grad_norm: tf.Tensor, drift: tf.Tensor | float = 0.0
+) -> tf.Tensor:
+    """Returns whether a step may change weights: whether its gradients are numbers, and right.
+
+    Args:
+      loss: the mean loss.
+      grad_norm: norm of the gradients.
+      drift: how far what was rebuilt for them is from what it was, see `Recomputation`.
+    """
+    return tf.math.is_finite(loss) & tf.math.is_finite(grad_norm) & (drift <= _MOST_DRIFT)
 
 
 def losses_by_name(of_parts: Mapping[int, Mapping[str, tf.Tensor]]) -> dict[str, tf.Tensor]:

@@ -9,6 +9,7 @@ from tfp_distill.runs.recipe.options import Options, option
 __all__ = ["TrainingOptions"]
 
 _STRATEGIES = ("default", "mirrored", "multi_worker")
+_MEMORY = ("plain", "reversible")
 _JIT_COMPILE: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
 
 
@@ -27,6 +28,10 @@ class TrainingOptions(Options):
     ema_momentum: float = option(0.99, "Momentum of the average of the weights; 0 for none.")
     weight_decay: float = option(0.0, "Decoupled weight decay (AdamW).")
     jit_compile: str = option("auto", "Whether XLA compiles: on, off, or auto for where it pays.")
+    memory: str = option(
+        "plain",
+        "plain, or reversible: activations are rebuilt for gradients, not kept, which takes longer.",
+    )
     report_steps: int = option(250, "Steps between two measurements on validation data.")
 
     def __post_init__(self) -> None:
@@ -38,6 +43,7 @@ class TrainingOptions(Options):
         rule = f"one of {', '.join(_STRATEGIES)}"
         self.check("strategy", rule, self.strategy in _STRATEGIES)
         self.check("jit_compile", "auto, on or off", self.jit_compile in _JIT_COMPILE)
+        self.check("memory", f"one of {', '.join(_MEMORY)}", self.memory in _MEMORY)
 
     @property
     def uses_xla(self) -> str | bool:

@@ -8,9 +8,11 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.bijectors import Segment
+from tfp_distill.recomputation import recomputed_activations
 from tfp_distill.training.contracts import PartedFlow
 from tfp_distill.training.fused_adam import apply_gradients
 from tfp_distill.training.parts.part_optimizers import check_gradients, clone_optimizer
+from tfp_distill.training.step_metrics import can_be_taken
 
 __all__ = ["PlacedPart", "empty"]
 
@@ -40,7 +42,7 @@ class PlacedPart:
     ) -> None:
         self.device = device
         self.hands_on = tuple(hands_on)
-        self._model, self._part = model, part
+        self._model, self._part, self._use_xla = model, part, jit_compile
         self._weights = model.part_weights(part)
         trainable = {id(weight) for weight in self._weights}
         self._fixed = [v for v in model.part_variables(part) if id(v) not in trainable]
@@ -75,7 +77,8 @@ class PlacedPart:
             first part. No rows mean that there is nothing to do.
 
         Returns:
-          What the part hands on, made before it learnt; its mean losses and `grad_norm`.
+          What the part hands on, made before it learnt; its mean losses, `grad_norm`, and `drift`
+          if the model recomputes activations.
         """
         with tf.device(self.device), tf.name_scope(f"part_{self._part}"):
             arrived = tf.shape(received[0])[0] > 0
@@ -86,22 +89,26 @@ class PlacedPart:
             weights = [tf.convert_to_tensor(weight.value) for weight in self._own_weights]
             fixed = [tf.convert_to_tensor(variable.value) for variable in self._own_fixed]
             own = zip([*self._weights, *self._fixed], [*weights, *fixed], strict=True)
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(weights)
-                # The model's code runs as it is, on the copies instead of its own variables.
-                with keras.StatelessScope(list(own)):
-                    handed, condition = self._run(received)
-                    losses = self._model.part_losses(handed)
-                means = {name: tf.reduce_mean(value) for name, value in losses.items()}
-            gradients = tape.gradient(means["loss"], weights)
+            recomputing = recomputed_activations(self._model.recomputes, use_xla=self._use_xla)
+            with recomputing as recomputation:
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(weights)
+                    # The model's code runs as it is, on the copies instead of its own variables.
+                    with keras.StatelessScope(list(own)):
+                        handed, condition = self._run(received)
+                        losses = self._model.part_losses(handed)
+                    means = {name: tf.reduce_mean(value) for name, value in losses.items()}
+                gradients = tape.gradient(means["loss"], weights)
             check_gradients(gradients, self._weights)
-            norm = tf.linalg.global_norm(gradients)
+            figures = {"grad_norm": tf.linalg.global_norm(gradients)}
+            if recomputation is not None:
+                figures["drift"] = recomputation.drift
             tf.cond(
-                tf.math.is_finite(means["loss"]) & tf.math.is_finite(norm),
+                can_be_taken(means["loss"], **figures),
                 lambda: apply_gradients(self._own_optimizer, gradients, self._own_weights),
                 lambda: None,
             )
-            return (*handed, *condition)[: len(self.hands_on)], {**means, "grad_norm": norm}
+            return (*handed, *condition)[: len(self.hands_on)], {**means, **figures}
 
     def _run(self, received):
         if self._part:
@@ -114,7 +121,8 @@ class PlacedPart:
 
     def _rest(self):
         with tf.device(self.device):
-            names = ("loss", *self._model.active_losses, "grad_norm")
+            names = ["loss", *self._model.active_losses, "grad_norm"]
+            names += ["drift"] if self._model.recomputes else []
             nothing = {name: tf.zeros([], self._model.compute_dtype) for name in names}
             return empty(self.hands_on), nothing
 

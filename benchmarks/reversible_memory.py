@@ -1,0 +1,154 @@
+"""What `memory="reversible"` saves and costs, as a Glow gets deeper.
+
+    python benchmarks/reversible_memory.py --steps_per_level=8,32
+
+For each depth a training step that keeps its activations and one that rebuilds them, each in a
+process of its own, after first steps that compile and allocate. Counted is the growth of memory
+during a step, above weights and optimisers' slots: activations, gradients and updates. Times are
+medians of a step, of processes one after the other: quiet machine required.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import pathlib
+import statistics
+import sys
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import tfp_distill
+from tfp_distill.evaluation import Table
+from tfp_distill.evaluation.text_table import format_bytes
+from tfp_distill.flows import preset_config
+from tfp_distill.training import PeakMemory
+
+STEPS_BEFORE, STEPS = 2, 7
+
+_DEPTHS = flags.DEFINE_list("steps_per_level", ["8", "32"], "Steps of a level, for each Glow.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Height and width of the images.")
+_LEVELS = flags.DEFINE_integer("num_levels", 3, "Levels of the Glow.")
+_HIDDEN_CHANNELS = flags.DEFINE_integer("hidden_channels", 64, "Hidden channels.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images of a batch.")
+_PRESET = flags.DEFINE_string("preset", "", "A preset instead, such as cifar10_glow_teacher.")
+_JIT_COMPILE = flags.DEFINE_boolean("jit_compile", False, "Whether XLA compiles the step.")
+_OUTPUT = flags.DEFINE_string("output", "", "A JSON file for the figures.")
+
+
+class _Measurement(keras.callbacks.Callback):
+    """Measures the steps but for the first ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = PeakMemory()
+        self.growths: list[int] = []
+        self.seconds: list[float] = []
+        self.drift: float | None = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.memory.reset()
+        self._level, self._start = self.memory.read(), time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch >= STEPS_BEFORE:
+            self.seconds.append(time.perf_counter() - self._start)
+            self.growths.append(self.memory.read() - self._level)
+        self.drift = logs.get("drift")
+
+
+def measure(
+    config: tfp_distill.GlowConfig, memory: str, batch_size: int, jit_compile: bool
+) -> dict[str, Any]:
+    """Returns the growth of memory during a step, its time, the drift and the bytes of weights."""
+    flow = tfp_distill.Flow(config)
+    x = np.random.RandomState(0).uniform(size=(batch_size, *config.image_shape))
+    flow.adapt(x.astype(np.float32))
+    flow.compile("adam", jit_compile=jit_compile, memory=memory)
+    measurement = _Measurement()
+    data = tf.data.Dataset.from_tensors(tf.constant(x, tf.float32)).repeat()
+    flow.fit(
+        data, steps_per_epoch=STEPS_BEFORE + STEPS, callbacks=[measurement], verbose=0
+    )
+    return {
+        "growth": max(measurement.growths),
+        "milliseconds": round(1e3 * statistics.median(measurement.seconds), 1),
+        "drift": measurement.drift,
+        "weights": sum(4 * int(np.prod(weight.shape)) for weight in flow.trainable_variables),
+        "source": measurement.memory.source,
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Prints a line for each depth and way, with the ratios."""
+    del argv
+    # Without it, the allocator of the CPU does not count small tensors.
+    os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = "1"
+    if PeakMemory().source is None:
+        sys.exit("The memory of this machine cannot be measured.")
+    configs = {_PRESET.value: preset_config(_PRESET.value)} if _PRESET.value else _glows()
+    cases = []
+    for name, config in configs.items():
+        for memory in ("plain", "reversible"):
+            cases.append({"flow": name, "memory": memory, **_measured(config, memory)})
+            print(cases[-1], flush=True)
+    print(_table(cases))
+    if _OUTPUT.value:
+        contents = {
+            "command": " ".join(["python benchmarks/reversible_memory.py", *sys.argv[1:]]),
+            "batch_size": _BATCH_SIZE.value,
+            "xla": _JIT_COMPILE.value,
+            "cases": cases,
+        }
+        text = json.dumps(contents, indent=1) + "\n"
+        pathlib.Path(_OUTPUT.value).write_text(text, encoding="utf-8")
+
+
+def _glows() -> dict[str, tfp_distill.GlowConfig]:
+    size = _IMAGE_SIZE.value
+    return {
+        f"{depth} steps a level": tfp_distill.GlowConfig(
+            image_shape=(size, size, 3),
+            num_levels=_LEVELS.value,
+            steps_per_level=int(depth),
+            hidden_channels=_HIDDEN_CHANNELS.value,
+        )
+        for depth in _DEPTHS.value
+    }
+
+
+def _measured(config: tfp_distill.GlowConfig, memory: str) -> dict[str, Any]:
+    """Measures in a process of its own, as the allocator remembers what was before."""
+    with concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        options = (_BATCH_SIZE.value, _JIT_COMPILE.value)
+        return pool.submit(measure, config, memory, *options).result()
+
+
+def _table(cases: list[dict[str, Any]]) -> Table:
+    plain = {case["flow"]: case for case in cases if case["memory"] == "plain"}
+    rows = [
+        [
+            case["flow"],
+            case["memory"],
+            format_bytes(case["growth"]),
+            f"{case['growth'] / plain[case['flow']]['growth']:.2f}",
+            f"{case['milliseconds'] / plain[case['flow']]['milliseconds']:.2f}",
+            "" if case["drift"] is None else f"{case['drift']:.0e}",
+        ]
+        for case in cases
+    ]
+    header = ["flow", "memory", "growth in a step", "of plain", "time of plain", "drift"]
+    return Table(header, rows, text_columns=2)
+
+
+if __name__ == "__main__":
+    app.run(main)
