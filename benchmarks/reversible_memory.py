@@ -4,8 +4,9 @@
 
 For each depth a training step that keeps its activations and one that rebuilds them, each in a
 process of its own, after first steps that compile and allocate. Counted is the growth of memory
-during a step, above weights and optimisers' slots: activations, gradients and updates. Times are
-medians of a step, of processes one after the other: quiet machine required.
+during a step, above weights and optimisers' slots: activations, and the gradients of all weights,
+which are there either way; beside it all that the process has taken at most. Times are medians of a
+step, of processes one after the other: quiet machine required.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import resource
 import statistics
 import sys
 import time
@@ -74,11 +76,10 @@ def measure(
     flow.compile("adam", jit_compile=jit_compile, memory=memory)
     measurement = _Measurement()
     data = tf.data.Dataset.from_tensors(tf.constant(x, tf.float32)).repeat()
-    flow.fit(
-        data, steps_per_epoch=STEPS_BEFORE + STEPS, callbacks=[measurement], verbose=0
-    )
+    flow.fit(data, steps_per_epoch=STEPS_BEFORE + STEPS, callbacks=[measurement], verbose=0)
     return {
         "growth": max(measurement.growths),
+        "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "milliseconds": round(1e3 * statistics.median(measurement.seconds), 1),
         "drift": measurement.drift,
         "weights": sum(4 * int(np.prod(weight.shape)) for weight in flow.trainable_variables),
@@ -141,12 +142,15 @@ def _table(cases: list[dict[str, Any]]) -> Table:
             case["memory"],
             format_bytes(case["growth"]),
             f"{case['growth'] / plain[case['flow']]['growth']:.2f}",
+            format_bytes(case["weights"]),
+            format_bytes(case["resident"]),
             f"{case['milliseconds'] / plain[case['flow']]['milliseconds']:.2f}",
             "" if case["drift"] is None else f"{case['drift']:.0e}",
         ]
         for case in cases
     ]
-    header = ["flow", "memory", "growth in a step", "of plain", "time of plain", "drift"]
+    header = ["flow", "memory", "growth in a step", "of plain", "gradients", "process"]
+    header += ["time of plain", "drift"]
     return Table(header, rows, text_columns=2)
 
 

@@ -78,7 +78,7 @@ class Recomputation:
 
     @property
     def drift(self) -> tf.Tensor:
-        """max |x' - x| / (1 + |x|) of what first arrived, x, and what was rebuilt of it, x'."""
+        """How far what was rebuilt, x', is from what arrived first: max |x' - x| / (1 + |x|)."""
         return tf.reduce_max([0.0, *self._drifts])
 
     def pass_on(self, output: tf.Tensor) -> None:
@@ -192,7 +192,13 @@ def recomputed(
             known, dy, dlog_det = book.in_turn([known, dy, dlog_det])
             ends = (None, known) if bijector.reversible else (known, None)
             rebuilt, dx, dcondition, dvalues = _with_values(
-                weights, own_values, bijector.run_backward, way, *ends, own_condition, (dy, dlog_det)
+                weights,
+                own_values,
+                bijector.run_backward,
+                way,
+                *ends,
+                own_condition,
+                (dy, dlog_det),
             )
             gradients = [dx, *([dcondition] if conditions else []), *dvalues]
             rebuilt, *gradients = book.in_turn([rebuilt, *gradients])
@@ -220,5 +226,8 @@ def _with_values(
     *arguments: Any,
 ) -> Any:
     """Calls a function with values of weights, and what is recomputed in it as it always is."""
-    with recomputed_activations(False), keras.StatelessScope(list(zip(weights, values, strict=True))):
+    with (
+        recomputed_activations(False),
+        keras.StatelessScope(list(zip(weights, values, strict=True))),
+    ):
         return function(*arguments)

@@ -1,6 +1,15 @@
 """Bijectors: TensorFlow Probability subclasses whose weights Keras can see."""
 
 from tfp_distill.bijectors.actnorm import ActNorm
+from tfp_distill.bijectors.chains import (
+    MultiScaleChain,
+    Segment,
+    Trace,
+    TracedChain,
+    Visit,
+    named_visits,
+    standard_normal_log_prob,
+)
 from tfp_distill.bijectors.coupling import Coupling
 from tfp_distill.bijectors.factor_out import FactorOut
 from tfp_distill.bijectors.invertible_linear import InvertibleLinear
@@ -9,22 +18,13 @@ from tfp_distill.bijectors.keras_bijector import (
     forward_and_fldj,
     inverse_and_ildj,
     recompute_passes,
-    share_passes,
     uninverted,
 )
 from tfp_distill.bijectors.masked_autoregressive import MaskedAutoregressive
-from tfp_distill.bijectors.multi_scale_chain import MultiScaleChain
-from tfp_distill.bijectors.named_visits import named_visits
+from tfp_distill.bijectors.shared_passes import share_passes
 from tfp_distill.bijectors.squeeze import Squeeze
 from tfp_distill.bijectors.standardize import Standardize
 from tfp_distill.bijectors.standardize_bounded import StandardizeBounded
-from tfp_distill.bijectors.traced_chain import (
-    Segment,
-    Trace,
-    TracedChain,
-    Visit,
-    standard_normal_log_prob,
-)
 from tfp_distill.bijectors.transforms import (
     AdditiveTransform,
     AffineTransform,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -18,7 +18,6 @@ __all__ = [
     "forward_and_fldj",
     "inverse_and_ildj",
     "recompute_passes",
-    "share_passes",
     "uninverted",
     "weights_layer",
 ]
@@ -84,7 +83,7 @@ class KerasBijector(tfp.bijectors.Bijector):
         self._latent_ndims = event_ndims if latent_ndims is None else latent_ndims
         self._conditional = conditional
         self._keras_layers = self._no_dependency(tuple(layers))
-        self._shared_passes: _SharedPasses | None = None
+        self._shared_passes: Callable[..., Any] | None = None
         self._recomputes = False
         # Found by tf.Module, which walks attributes but does not look into Keras layers.
         self._layer_variables = [weight.value for weight in self.layer_weights]
@@ -138,11 +137,20 @@ class KerasBijector(tfp.bijectors.Bijector):
         """Returns x and log|det dx/dz| `[batch]`, in one pass."""
         return self._run(_FORWARD, z, condition)
 
-    def run_pass(self, way, state, condition):
+    def run_pass(
+        self, way: str, state: tf.Tensor, condition: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs a pass: a function that is shared, see `share_passes`, or the code itself."""
         return self._call((way,), state, condition)
 
-    def run_backward(self, way, x, y, condition, gradients):
+    def run_backward(
+        self,
+        way: str,
+        x: tf.Tensor | None,
+        y: tf.Tensor | None,
+        condition: tf.Tensor | None,
+        gradients: tuple[tf.Tensor, tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, list[tf.Tensor | None]]:
         """Returns x and the gradients of a pass, see `tfp_distill.recomputation.Recomputable`."""
         return self._call(("_backward", way), x, y, condition, gradients)
 
@@ -200,55 +208,6 @@ class KerasBijector(tfp.bijectors.Bijector):
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
         return {}
-
-
-def share_passes(bijectors: Sequence[KerasBijector]) -> None:
-    """Lets bijectors that differ in the values of their weights alone be traced as one.
-
-    Within `tfp_distill.compiling.shared_traces`, each of their passes is one function of the state
-    and the weights, traced at its first call, gradients included: a flow of a hundred equal steps
-    is traced about as fast as one of a few. TensorFlow inlines the calls before it runs the graph.
-
-    Args:
-      bijectors: any number, with the same structure; the first one's code is what is traced.
-
-    Raises:
-      ValueError: if the shapes of their weights differ.
-    """
-    if not bijectors:
-        return
-    passes = _SharedPasses(bijectors[0])
-    shapes = [[tuple(weight.shape) for weight in b.layer_weights] for b in bijectors]
-    for bijector, own in zip(bijectors, shapes, strict=True):
-        if own != shapes[0]:
-            raise ValueError(
-                f"`bijectors` must have weights of equal shapes, got {own} of {bijector.name!r}, "
-                f"not {shapes[0]}."
-            )
-        bijector._shared_passes = passes
-
-
-class _SharedPasses:
-    """The passes of a bijector as functions of its weights."""
-
-    def __init__(self, template: KerasBijector) -> None:
-        self._template = template
-        self._functions: dict[str, Any] = {}
-
-    def __call__(self, method, tensors, weights):
-        if method not in self._functions:
-            self._functions[method] = tf.function(self._of_weights(method), autograph=False)
-        values = [tf.convert_to_tensor(weight.value) for weight in weights]
-        return self._functions[method](tensors, values)
-
-    def _of_weights(self, method):
-        template, (name, *options) = self._template, method
-
-        def run(tensors, values):
-            with keras.StatelessScope(list(zip(template.layer_weights, values, strict=True))):
-                return getattr(template, name)(*options, *tensors)
-
-        return run
 
 
 def recompute_passes(bijectors: Iterable[tfp.bijectors.Bijector]) -> None:

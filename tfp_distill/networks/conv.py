@@ -42,7 +42,7 @@ class ZeroConv(keras.layers.Layer):
         """Returns `[batch, H, W, outputs]` for `[batch, H, W, inputs]`."""
         factor = _LOG_SCALE_FACTOR / _LOG_SCALE_BOUND
         scale = tf.exp(_LOG_SCALE_BOUND * tf.tanh(factor * self._log_scale.value))
-        return (_convolve(x, self._kernel) + self._bias.value) * scale
+        return _convolve(x, self._kernel.value * scale, self._bias.value * scale)
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
@@ -108,7 +108,7 @@ class ConvConditioner(keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `[batch, H, W, outputs]` for `[batch, H, W, inputs]`."""
         for kernel, scale, bias in zip(self._kernels, self._scales, self._biases, strict=True):
-            x = tf.nn.relu(_convolve(x, kernel) * scale.value + bias.value)
+            x = tf.nn.relu(_convolve(x, kernel.value * scale.value, bias.value))
         return self._output(x)
 
     def initialize(self, x: tf.Tensor) -> None:
@@ -117,7 +117,7 @@ class ConvConditioner(keras.layers.Layer):
         Standard deviations below 1e-6 count as 1e-6, so that a constant channel stays finite.
         """
         for kernel, scale, bias in zip(self._kernels, self._scales, self._biases, strict=True):
-            x = _convolve(x, kernel)
+            x = _convolve(x, kernel.value)
             mean, variance = tf.nn.moments(x, axes=list(range(x.shape.rank - 1)))
             deviation = tf.maximum(tf.sqrt(variance), _SMALLEST_SCALE)
             scale.assign(1 / deviation)
@@ -129,7 +129,12 @@ class ConvConditioner(keras.layers.Layer):
         return dict(self._config)
 
 
-def _convolve(x: tf.Tensor, kernel: keras.Variable) -> tf.Tensor:
-    y = tf.nn.conv2d(x, kernel.value, strides=1, padding="SAME")
+def _convolve(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns a convolution and its bias, which TensorFlow computes in one pass.
+
+    A scale of the outputs is one of the kernel, which is far smaller.
+    """
+    y = tf.nn.conv2d(x, kernel, strides=1, padding="SAME")
     # With oneDNN, in a graph, no rows come out in the shape of the input (TensorFlow 2.21).
-    return tf.reshape(y, [-1, *y.shape[1:]])
+    y = tf.reshape(y, [-1, *y.shape[1:]])
+    return y if bias is None else tf.nn.bias_add(y, bias)

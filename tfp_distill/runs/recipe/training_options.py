@@ -30,7 +30,7 @@ class TrainingOptions(Options):
     jit_compile: str = option("auto", "Whether XLA compiles: on, off, or auto for where it pays.")
     memory: str = option(
         "plain",
-        "plain, or reversible: activations are rebuilt for gradients, not kept, which takes longer.",
+        "plain, or reversible: gradients rebuild activations, which are not kept; it takes longer.",
     )
     report_steps: int = option(250, "Steps between two measurements on validation data.")
 

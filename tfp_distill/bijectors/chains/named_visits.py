@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from tfp_distill.bijectors.chains.trace import Visit
+from tfp_distill.bijectors.chains.traced_chain import TracedChain
 from tfp_distill.bijectors.keras_bijector import uninverted
-from tfp_distill.bijectors.traced_chain import TracedChain, Visit
 
 __all__ = ["named_visits"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_distill.bijectors.chains.trace import Segment, Trace, Visit
 from tfp_distill.bijectors.keras_bijector import (
     KerasBijector,
     forward_and_fldj,
@@ -16,85 +16,7 @@ from tfp_distill.bijectors.keras_bijector import (
     uninverted,
 )
 
-__all__ = ["Segment", "Trace", "TracedChain", "Visit", "standard_normal_log_prob"]
-
-
-def standard_normal_log_prob(z: tf.Tensor) -> tf.Tensor:
-    """Returns sum_d log N(z_d; 0, 1) over the last axis, in nats."""
-    normal = tfp.distributions.Normal(tf.zeros([], z.dtype), tf.ones([], z.dtype))
-    return tf.reduce_sum(normal.log_prob(z), axis=-1)
-
-
-class Trace(NamedTuple):
-    """One pass between data and latents, in either direction, with everything that it met.
-
-    Attributes:
-      latents: what is on the latent side of each bijector, the one next to the data first;
-        `latents[-1]` is z.
-      ildjs: the log-determinant of each bijector, in the normalizing direction, per example
-        `[batch]`.
-    """
-
-    latents: tuple[tf.Tensor, ...]
-    ildjs: tuple[tf.Tensor, ...]
-
-    @property
-    def ildj(self) -> tf.Tensor:
-        """The log-determinant of the whole chain, per example `[batch]`."""
-        return tf.add_n(list(self.ildjs))
-
-    def log_prob(self) -> tf.Tensor:
-        """The log-likelihood under a standard-normal base, `[batch]`, in nats.
-
-        log p(x) = sum_d log N(z_d; 0, 1) + log|det dz/dx|
-        """
-        return standard_normal_log_prob(self.latents[-1]) + self.ildj
-
-    def log_prob_of_part(self, first: int, last: int) -> tf.Tensor:
-        """The log-likelihood if the flow ended after bijector `last`, `[batch]`, in nats.
-
-            log N(h_last; 0, I) + sum_{i <= last} log|det b_i|
-
-        as the truncated problem of PARTS, eq. 3, writes it, with gradients to the bijectors first
-        to last only, if the trace stopped gradients before `first`: the log-determinants of the
-        bijectors before `first` are constants.
-
-        Args:
-          first: index of the first bijector that receives gradients.
-          last: index of the last one.
-        """
-        before, own = self.ildjs[:first], self.ildjs[first : last + 1]
-        ildjs = [*map(tf.stop_gradient, before), *own]
-        return standard_normal_log_prob(self.latents[last]) + tf.add_n(ildjs)
-
-
-class Segment(NamedTuple):
-    """What a contiguous run of bijectors makes of the state that it receives.
-
-    Attributes:
-      state: what goes on to the bijector behind: `[batch, ...]`, without what is factored out.
-      log_prob: what the run adds to the log-likelihood, `[batch]`, in nats: its log-determinants
-        and log N(.; 0, I) of what it factors out, but not of `state`.
-    """
-
-    state: tf.Tensor
-    log_prob: tf.Tensor
-
-
-class Visit(NamedTuple):
-    """What one bijector of a chain makes of what arrives at it, in the normalizing direction.
-
-    Attributes:
-      bijector: the bijector.
-      x: what arrives at it `[batch, ...]`.
-      z: what it makes of it `[batch, ...]`.
-      ildj: its log-determinant `[batch]`.
-    """
-
-    bijector: tfp.bijectors.Bijector
-    x: tf.Tensor
-    z: tf.Tensor
-    ildj: tf.Tensor
+__all__ = ["Initializer", "TracedChain", "initialize_bijector"]
 
 
 Initializer = Callable[[KerasBijector, tf.Tensor, tf.Tensor | None], tf.Tensor]

@@ -9,17 +9,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_distill.bijectors.keras_bijector import KerasBijector
-from tfp_distill.bijectors.squeeze import depth_to_space, space_to_depth
-from tfp_distill.bijectors.traced_chain import (
-    Initializer,
+from tfp_distill.bijectors.chains.trace import (
     Segment,
     Trace,
-    TracedChain,
     Visit,
-    initialize_bijector,
     standard_normal_log_prob,
 )
+from tfp_distill.bijectors.chains.traced_chain import (
+    Initializer,
+    TracedChain,
+    initialize_bijector,
+)
+from tfp_distill.bijectors.keras_bijector import KerasBijector
+from tfp_distill.bijectors.squeeze import depth_to_space, space_to_depth
 
 __all__ = ["MultiScaleChain"]
 
