@@ -40,12 +40,17 @@ print(json.dumps(found))
 """
 
 
+def _flow(kind, size=0.05):
+    return make_flow(kind, size)
+
+
 def _sgd():
     return keras.optimizers.SGD(0.05, momentum=0.9, global_clipnorm=0.5)
 
 
 def _fit(model, dataset, memory, *, partition=None, callbacks=(), **options):
-    model.compile(_sgd(), partition=partition, memory=memory, **options)
+    with model.distribute_strategy.scope():
+        model.compile(_sgd(), partition=partition, memory=memory, **options)
     history = model.fit(dataset, epochs=2, callbacks=list(callbacks), verbose=0).history
     return history, [weight.numpy() for weight in model.trainable_variables]
 
@@ -64,15 +69,15 @@ def _assert_same(found, expected):
 @pytest.mark.parametrize("xla", [False, True])
 def test_a_flow_learns_the_same(kind, xla):
     data = batches(kind, 20)
-    plain = _fit(make_flow(kind), data, "plain", jit_compile=xla)
-    _assert_same(_fit(make_flow(kind), data, "reversible", jit_compile=xla), plain)
+    plain = _fit(_flow(kind), data, "plain", jit_compile=xla)
+    _assert_same(_fit(_flow(kind), data, "reversible", jit_compile=xla), plain)
 
 
 @pytest.mark.parametrize("kind", ["glow", "images"])
 @pytest.mark.parametrize("devices", [None, ("CPU:0", "CPU:1")])
 def test_parts_learn_the_same(kind, devices):
     def fitted(memory):
-        flow = make_flow(kind)
+        flow = _flow(kind)
         partition = Partition.at_steps(flow, [2])
         schedule = PartSchedule("simultaneous", 2, devices=devices)
         return _fit(
@@ -95,10 +100,10 @@ def test_students_learn_the_same(kind, parts):
         losses.append(tfp_distill.SynthesizedLoss())
 
     def fitted(memory):
-        student = make_flow(kind)
+        student = _flow(kind)
         distiller = FlowDistiller(
             student=student,
-            teacher=make_flow(kind, 0.1),
+            teacher=_flow(kind, 0.03),
             distillation_losses=losses,
             distillation_loss_weights=[1.0] * len(losses),
         )
