@@ -62,6 +62,7 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "Recipe(ema_momentum=1.0)",
         "Recipe(weight_decay=-0.1)",
         "Recipe(jit_compile='maybe')",
+        "Recipe(memory='small')",
         "Recipe(evaluation_draws=0)",
         "Recipe(frechet_images=1)",
         "Recipe(lkd_weights=(1.0,))",

@@ -10,14 +10,12 @@ from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 __all__ = [
     "Backpropagation",
     "Recomputable",
     "Recomputation",
     "recomputation",
-    "recomputed",
     "recomputed_activations",
 ]
 
@@ -81,15 +79,61 @@ class Recomputation:
         """How far what was rebuilt, x', is from what arrived first: max |x' - x| / (1 + |x|)."""
         return tf.reduce_max([0.0, *self._drifts])
 
-    def pass_on(self, output: tf.Tensor) -> None:
-        """Notes the output of a pass."""
-        self._outputs.add(output.ref())
+    def run(
+        self, bijector: Recomputable, way: str, state: tf.Tensor, condition: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs a pass whose gradients need nothing of it but its output, or, if need be, its input.
 
-    def take(self, output: tf.Tensor) -> tf.Tensor:
+        The gradients are those of the pass at the rebuilt input, which is the input up to rounding.
+
+        Args:
+          bijector: what to run.
+          way: the direction.
+          state: what arrives, `[batch, ...]`.
+          condition: optional `[batch, C]`.
+        """
+        weights, reversible = bijector.layer_weights, bijector.reversible
+        conditions = [] if condition is None else [condition]
+        values = [tf.convert_to_tensor(weight.value) for weight in weights]
+        outputs: list[tf.Tensor] = []
+
+        @tf.custom_gradient
+        def run(x, *rest):
+            own_condition = rest[0] if conditions else None
+            own_values = rest[len(conditions) :]
+
+            def gradient(dy, dlog_det):
+                known = self._take(outputs[0]) if reversible else x
+                known, dy, dlog_det = self._in_turn([known, dy, dlog_det])
+                ends = (None, known) if reversible else (known, None)
+                rebuilt, dx, dcondition, dvalues = _with_values(
+                    weights,
+                    own_values,
+                    bijector.run_backward,
+                    way,
+                    *ends,
+                    own_condition,
+                    (dy, dlog_det),
+                )
+                gradients = [dx, *([dcondition] if conditions else []), *dvalues]
+                rebuilt, *gradients = self._in_turn([rebuilt, *gradients])
+                self._give(state, rebuilt)
+                return gradients
+
+            # The tape sees the gradient above alone, and need not keep what leads to the output.
+            stopped = [tf.stop_gradient(value) for value in own_values]
+            arrived = _stopped(x), _stopped(own_condition)
+            return _with_values(weights, stopped, bijector.run_pass, way, *arrived), gradient
+
+        outputs += run(state, *conditions, *values)
+        self._outputs.add(outputs[0].ref())
+        return outputs[0], outputs[1]
+
+    def _take(self, output: tf.Tensor) -> tf.Tensor:
         """Returns the output of a pass as it was rebuilt; as it was, where nothing came behind."""
         return self._rebuilt.pop(output.ref(), output)
 
-    def give(self, x: tf.Tensor, rebuilt: tf.Tensor) -> None:
+    def _give(self, x: tf.Tensor, rebuilt: tf.Tensor) -> None:
         """Notes what was rebuilt of what arrived at a pass."""
         if x.ref() in self._outputs:
             self._rebuilt[x.ref()] = rebuilt
@@ -97,7 +141,7 @@ class Recomputation:
             drift = tf.reduce_max(tf.abs(rebuilt - x) / (1 + tf.abs(x)))
             self._drifts.append(tf.cast(drift, tf.float32))
 
-    def in_turn(self, tensors: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
+    def _in_turn(self, tensors: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
         """Returns the tensors, none of which can be used before all of them are computed.
 
         Without it, activations would be rebuilt long before they are needed, or, where x is kept,
@@ -105,9 +149,9 @@ class Recomputation:
         """
         if not self._use_xla:
             return tf.tuple(tensors)
-        some = [tensor for tensor in tensors if tensor is not None]
-        barred = iter(gen_xla_ops.xla_optimization_barrier(input=some))
-        return [None if tensor is None else next(barred) for tensor in tensors]
+        # XLA knows no other order than that of values. Where one is no number, the step is skipped.
+        nothing = 0 * tf.add_n([tf.reduce_sum(tensor) for tensor in tensors if tensor is not None])
+        return [None if tensor is None else tensor + nothing for tensor in tensors]
 
 
 class Backpropagation:
@@ -145,7 +189,7 @@ class Backpropagation:
 def recomputed_activations(
     allowed: bool = True, *, use_xla: bool = False
 ) -> Iterator[Recomputation | None]:
-    """Within it, `recomputed` passes keep no activations, if that is allowed.
+    """Within it, passes keep no activations, if that is allowed.
 
     Args:
       allowed: nothing happens otherwise.
@@ -161,58 +205,6 @@ def recomputed_activations(
 def recomputation() -> Recomputation | None:
     """Returns the recomputation of the step that is being traced, if any."""
     return _current.get()
-
-
-def recomputed(
-    bijector: Recomputable, way: str, state: tf.Tensor, condition: tf.Tensor | None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs a pass whose gradients need nothing of it but its output, or, if need be, its input.
-
-    The gradients are those of the pass at the rebuilt input, which is the input up to rounding.
-
-    Args:
-      bijector: what to run.
-      way: the direction.
-      state: what arrives, `[batch, ...]`.
-      condition: optional `[batch, C]`.
-    """
-    book = recomputation()
-    weights = bijector.layer_weights
-    conditions = [] if condition is None else [condition]
-    values = [tf.convert_to_tensor(weight.value) for weight in weights]
-    outputs: list[tf.Tensor] = []
-
-    @tf.custom_gradient
-    def run(x, *rest):
-        own_condition = rest[0] if conditions else None
-        own_values = rest[len(conditions) :]
-
-        def gradient(dy, dlog_det):
-            known = x if not bijector.reversible else book.take(outputs[0])
-            known, dy, dlog_det = book.in_turn([known, dy, dlog_det])
-            ends = (None, known) if bijector.reversible else (known, None)
-            rebuilt, dx, dcondition, dvalues = _with_values(
-                weights,
-                own_values,
-                bijector.run_backward,
-                way,
-                *ends,
-                own_condition,
-                (dy, dlog_det),
-            )
-            gradients = [dx, *([dcondition] if conditions else []), *dvalues]
-            rebuilt, *gradients = book.in_turn([rebuilt, *gradients])
-            book.give(state, rebuilt)
-            return gradients
-
-        # The tape sees the gradient above alone, and need not keep what leads to the output.
-        x, own_condition, *own_values = map(_stopped, (x, own_condition, *own_values))
-        passed = _with_values(weights, own_values, bijector.run_pass, way, x, own_condition)
-        return passed, gradient
-
-    outputs[:] = run(state, *conditions, *values)
-    book.pass_on(outputs[0])
-    return tuple(outputs)
 
 
 def _stopped(tensor: tf.Tensor | None) -> tf.Tensor | None:

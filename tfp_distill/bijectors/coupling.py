@@ -74,9 +74,8 @@ class Coupling(KerasBijector):
         # for the gradients.
         kept, changed = self._split(y if x is None else x)
         (dkept, dchanged), dlog_det = self._split(gradients[0]), gradients[1]
-        transform, opposite = self._transform.inverse_and_ildj, self._transform.forward_and_fldj
-        if way == "_forward_and_fldj":
-            transform, opposite = opposite, transform
+        ways = [self._transform.inverse_and_ildj, self._transform.forward_and_fldj]
+        transform, opposite = ways if way == "_inverse_and_ildj" else reversed(ways)
         with Backpropagation([kept, condition, *self.layer_weights]) as conditioner:
             parameters = self._parameters_of(kept, condition)
         if x is None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_distill.compiling import shares_traces
-from tfp_distill.recomputation import Backpropagation, recomputation, recomputed
+from tfp_distill.recomputation import Backpropagation, recomputation
 
 __all__ = [
     "KerasBijector",
@@ -155,9 +155,10 @@ class KerasBijector(tfp.bijectors.Bijector):
         return self._call(("_backward", way), x, y, condition, gradients)
 
     def _run(self, way, state, condition):
-        if self._recomputes and recomputation() is not None:
-            return recomputed(self, way, state, condition)
-        return self.run_pass(way, state, condition)
+        current = recomputation() if self._recomputes else None
+        if current is None:
+            return self.run_pass(way, state, condition)
+        return current.run(self, way, state, condition)
 
     def _call(self, method, *tensors):
         if self._shared_passes is not None and shares_traces():

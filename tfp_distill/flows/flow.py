@@ -13,7 +13,6 @@ import tensorflow as tf
 from tfp_distill.bijectors import (
     Standardize,
     Trace,
-    TracedChain,
     recompute_passes,
     standard_normal_log_prob,
 )
@@ -79,11 +78,6 @@ class Flow(FlowInParts):
         return cls(preset_config(name), seed=seed, name=name)
 
     @property
-    def bijector(self) -> TracedChain:
-        """The bijector, `forward`: latent to data; `bijectors[0]` standardises the data."""
-        return self._bijector
-
-    @property
     def distribution(self) -> FlowDistribution:
         """The flow as a `tfd.TransformedDistribution`, see `FlowDistribution`."""
         with tf.init_scope():
@@ -103,11 +97,6 @@ class Flow(FlowInParts):
     def latent_dims(self) -> int:
         """Number of dimensions of z."""
         return int(np.prod(self.event_shape))
-
-    @property
-    def level_ends(self) -> tuple[int, ...]:
-        """The last step of each level of a multi-scale flow, counted from 1; () for others."""
-        return self.config.level_ends
 
     @property
     def standardize(self) -> Standardize:

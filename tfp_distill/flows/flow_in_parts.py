@@ -30,9 +30,19 @@ class FlowInParts(PartwiseModel):
     _bijector: TracedChain
 
     @property
+    def bijector(self) -> TracedChain:
+        """The bijector, `forward`: latent to data; `bijectors[0]` standardises the data."""
+        return self._bijector
+
+    @property
     def num_steps(self) -> int:
         """Number of steps, each of which has a latent in the trace."""
         return len(self._bijector.bijectors) - 1
+
+    @property
+    def level_ends(self) -> tuple[int, ...]:
+        """The last step of each level of a multi-scale flow, counted from 1; () for others."""
+        return self.config.level_ends
 
     def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
         """Returns the trainable weights of the steps first to last, counted from 1."""
