@@ -46,7 +46,9 @@ class KerasBijector(tfp.bijectors.Bijector):
 
     The public methods of `tfb.Bijector` (`forward`, `inverse`, their log-determinants) are derived
     from these. Training calls `inverse_and_ildj` and `forward_and_fldj`, which run a conditioner
-    once where the public pair of methods would compute it twice.
+    once where the public pair of methods would compute it twice. Where training rebuilds
+    activations (`tfp_distill.recomputation`), `_backward` runs one pass to rebuild the input and
+    one for the gradients; a subclass may do both in one.
 
     Args:
       layers: built Keras layers that hold every weight of the bijector.

@@ -6,6 +6,7 @@ from tfp_distill.training.callbacks.backup import Backup
 from tfp_distill.training.callbacks.prefix_cache import PrefixCache
 from tfp_distill.training.callbacks.schedule import MODES, PartSchedule
 from tfp_distill.training.callbacks.skipped_steps import StopOnSkippedSteps
+from tfp_distill.training.compiled_model import MEMORY
 from tfp_distill.training.contracts import OrderedRows
 from tfp_distill.training.learning_rates import HeldCosineDecay
 from tfp_distill.training.memory import PeakMemory
@@ -19,6 +20,7 @@ __all__ = [
     "BALANCES",
     "Backup",
     "HeldCosineDecay",
+    "MEMORY",
     "MODES",
     "OrderedRows",
     "Part",

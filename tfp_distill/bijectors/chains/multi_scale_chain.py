@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfp_distill.bijectors.chains.trace import (
-    Segment,
-    Trace,
-    Visit,
-    standard_normal_log_prob,
-)
-from tfp_distill.bijectors.chains.traced_chain import (
-    Initializer,
-    TracedChain,
-    initialize_bijector,
-)
+from tfp_distill.bijectors.chains.trace import State
+from tfp_distill.bijectors.chains.traced_chain import TracedChain
 from tfp_distill.bijectors.keras_bijector import KerasBijector
 from tfp_distill.bijectors.squeeze import depth_to_space, space_to_depth
 
 __all__ = ["MultiScaleChain"]
-
-
-def _normalize(bijector: KerasBijector, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return bijector.inverse_and_ildj(x)
 
 
 class MultiScaleChain(TracedChain):
@@ -103,78 +89,6 @@ class MultiScaleChain(TracedChain):
         """Indices of the bijectors that are the last of their level."""
         return self._level_ends
 
-    def trace(
-        self,
-        x: tf.Tensor,
-        condition: tf.Tensor | None = None,
-        *,
-        stop_gradient_after: Collection[int] = (),
-        until: int | None = None,
-    ) -> Trace:
-        """Runs the normalizing direction once and keeps every intermediate latent.
-
-        Args:
-          x: images `[batch, H, W, C]`.
-          condition: None; an image flow takes no condition.
-          stop_gradient_after: as for `TracedChain`. A stop holds for the whole state: for the image
-            that goes on and for everything that was factored out up to there.
-          until: index of the last bijector that runs; by default all do.
-
-        Returns:
-          A `Trace` with one latent `[batch, H*W*C]` and one log-determinant per bijector that ran.
-        """
-        latents, ildjs = [], []
-        walk = self._walk(x, condition, stop_gradient_after, last=until)
-        for image, factored_out, ildj in walk:
-            latents.append(self._arrange(image, factored_out))
-            ildjs.append(ildj)
-        return Trace(tuple(latents), tuple(ildjs))
-
-    def generative_trace(
-        self, z: tf.Tensor, condition: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, Trace]:
-        """Runs the generative direction once, as `TracedChain`; latents are as those of `trace`."""
-        _check_no_condition(condition)
-        x = tf.reshape(z, tf.concat([tf.shape(z)[:-1], self._image_shape], axis=0))
-        x = tf.ensure_shape(x, z.shape[:-1] + self._image_shape)
-        factored_out: list[tf.Tensor] = []
-        for _ in self._level_ends[:-1]:
-            x, out = tf.split(space_to_depth(x), 2, axis=-1)
-            factored_out.append(out)
-        x = space_to_depth(x)
-        latents, ildjs = [], []
-        for index in range(len(self._bijectors) - 1, -1, -1):
-            if index in (0, *self._level_ends[:-1]):
-                x = depth_to_space(x)
-                if index > 0:
-                    x = tf.concat([x, factored_out.pop()], axis=-1)
-            latents.append(self._arrange(x, factored_out))
-            x, fldj = self._bijectors[index].forward_and_fldj(x)
-            ildjs.append(-fldj)
-        return x, Trace(tuple(reversed(latents)), tuple(reversed(ildjs)))
-
-    def walk(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Iterator[Visit]:
-        """Visits every bijector once, as `TracedChain`; what arrives are squeezed images."""
-
-        def run(bijector: KerasBijector, image: tf.Tensor) -> tuple[tf.Tensor, Visit]:
-            z, ildj = bijector.inverse_and_ildj(image)
-            return z, Visit(bijector, image, z, ildj)
-
-        for *_, visit in self._walk(x, condition, run=run):
-            yield visit
-
-    def segment(
-        self, first: int, last: int, state: tf.Tensor, condition: tf.Tensor | None = None
-    ) -> Segment:
-        """Runs the bijectors first to last only, as `TracedChain`; states are images."""
-        walked = list(self._walk(state, condition, first=first, last=last))
-        state, factored_out, _ = walked[-1]
-        if last in self._level_ends[:-1]:
-            state, out = tf.split(state, 2, axis=-1)
-            factored_out += (out,)
-        log_probs = [standard_normal_log_prob(_flat(out)) for out in factored_out]
-        return Segment(state, tf.add_n([*(ildj for *_, ildj in walked), *log_probs]))
-
     def arriving_shapes(self, event_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """Returns the shape of the image as it arrives, squeezed, at each bijector."""
         height, width, channels = event_shape
@@ -186,22 +100,6 @@ class MultiScaleChain(TracedChain):
                 height, width, channels = height // 2, width // 2, 4 * channels
             shapes.append((height, width, channels))
         return tuple(shapes)
-
-    def initialize(
-        self,
-        x: tf.Tensor,
-        condition: tf.Tensor | None = None,
-        *,
-        initialize: Initializer = initialize_bijector,
-    ) -> tf.Tensor:
-        """Initialises every bijector from the images as they arrive there, as `TracedChain`."""
-
-        def run(bijector: KerasBijector, image: tf.Tensor) -> tuple[tf.Tensor, None]:
-            return initialize(bijector, image, None), None
-
-        for image, factored_out, _ in self._walk(x, condition, run=run):  # noqa: B007
-            pass
-        return self._arrange(image, factored_out)
 
     def image_at(self, index: int, latent: tf.Tensor) -> tf.Tensor:
         """Returns the part of a latent that is in the flow after the bijector of an index.
@@ -216,7 +114,7 @@ class MultiScaleChain(TracedChain):
         Returns:
           The image `[batch, h, w, c]`, of the level of that bijector.
         """
-        image = tf.reshape(latent, tf.concat([tf.shape(latent)[:-1], self._image_shape], axis=0))
+        image = self._as_image(latent)
         for end in (0, *self._level_ends[:-1]):
             if index <= end:
                 break
@@ -225,46 +123,58 @@ class MultiScaleChain(TracedChain):
             image = space_to_depth(image)
         return image
 
-    def _inverse_and_ildj(self, x, condition):
-        ildjs = []
-        for image, factored_out, ildj in self._walk(x, condition):  # noqa: B007
-            ildjs.append(ildj)
-        return self._arrange(image, factored_out), tf.add_n(ildjs)
+    def map_condition(self, condition: tf.Tensor | None) -> None:
+        """Image flows take no condition.
 
-    def _walk(
-        self,
-        x: tf.Tensor,
-        condition: tf.Tensor | None,
-        stop_gradient_after: Collection[int] = (),
-        run: Callable[[KerasBijector, tf.Tensor], tuple[tf.Tensor, Any]] = _normalize,
-        first: int = 0,
-        last: int | None = None,
-    ) -> Iterator[tuple[tf.Tensor, tuple[tf.Tensor, ...], Any]]:
-        """Yields (image that goes on, what was factored out before, ildj) of each bijector."""
-        _check_no_condition(condition)
-        factored_out: tuple[tf.Tensor, ...] = ()
-        indices = range(len(self._bijectors))
-        for index in indices[first : None if last is None else last + 1]:
-            bijector = self._bijectors[index]
-            if index > 0 and index - 1 in (0, *self._level_ends):
-                x = space_to_depth(x)
-            x, ildj = run(bijector, x)
-            yield x, factored_out, ildj
-            if index in stop_gradient_after:
-                x, *stopped = map(tf.stop_gradient, (x, *factored_out))
-                factored_out = tuple(stopped)
-            if index in self._level_ends[:-1]:
-                x, out = tf.split(x, 2, axis=-1)
-                factored_out += (out,)
+        Raises:
+          ValueError: if there is one.
+        """
+        if condition is not None:
+            raise ValueError(
+                "`condition` must be None: image flows take no condition, got one of shape "
+                f"{condition.shape}."
+            )
 
-    def _arrange(self, image: tf.Tensor, factored_out: Sequence[tf.Tensor]) -> tf.Tensor:
+    def _arrive(self, index, value):
+        return space_to_depth(value) if index - 1 in (0, *self._level_ends) else value
+
+    def _depart(self, index, state):
+        if index not in self._level_ends[:-1]:
+            return state
+        value, out = tf.split(state.value, 2, axis=-1)
+        return state._replace(value=value, factored_out=(*state.factored_out, out))
+
+    def _return(self, index, state):
+        if index not in (0, *self._level_ends[:-1]):
+            return state
+        value = depth_to_space(state.value)
+        if index == 0:
+            return state._replace(value=value)
+        *factored_out, out = state.factored_out
+        value = tf.concat([value, out], axis=-1)
+        return state._replace(value=value, factored_out=tuple(factored_out))
+
+    def _arrange(self, state):
         """Arranges the state of the flow as a vector in the order of pixels."""
-        for out in reversed(factored_out):
+        image = state.value
+        for out in reversed(state.factored_out):
             image = tf.concat([depth_to_space(image), out], axis=-1)
         if image.shape[-1] != self._image_shape[-1]:  # After the first squeeze.
             image = depth_to_space(image)
         dims = math.prod(self._image_shape)
         return tf.reshape(image, tf.concat([tf.shape(image)[:-3], [dims]], axis=0))
+
+    def _disarrange(self, z):
+        image = self._as_image(z)
+        factored_out: list[tf.Tensor] = []
+        for _ in self._level_ends[:-1]:
+            image, out = tf.split(space_to_depth(image), 2, axis=-1)
+            factored_out.append(out)
+        return State(space_to_depth(image), tuple(factored_out))
+
+    def _as_image(self, latent):
+        shape = tf.concat([tf.shape(latent)[:-1], self._image_shape], axis=0)
+        return tf.ensure_shape(tf.reshape(latent, shape), latent.shape[:-1] + self._image_shape)
 
     def _forward_event_shape(self, shape):
         return tf.TensorShape(self._image_shape)
@@ -277,15 +187,3 @@ class MultiScaleChain(TracedChain):
 
     def _inverse_event_shape_tensor(self, shape):
         return tf.constant([math.prod(self._image_shape)])
-
-
-def _flat(image: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(image, [tf.shape(image)[0], math.prod(image.shape[1:])])
-
-
-def _check_no_condition(condition: tf.Tensor | None) -> None:
-    if condition is not None:
-        raise ValueError(
-            "`condition` must be None: image flows take no condition, got one of shape "
-            f"{condition.shape}."
-        )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-__all__ = ["Segment", "Trace", "Visit", "standard_normal_log_prob"]
+__all__ = ["Segment", "State", "Trace", "Visit", "standard_normal_log_prob"]
 
 
 def standard_normal_log_prob(z: tf.Tensor) -> tf.Tensor:
@@ -57,6 +57,25 @@ class Trace(NamedTuple):
         before, own = self.ildjs[:first], self.ildjs[first : last + 1]
         ildjs = [*map(tf.stop_gradient, before), *own]
         return standard_normal_log_prob(self.latents[last]) + tf.add_n(ildjs)
+
+
+class State(NamedTuple):
+    """Where a walk along a chain is.
+
+    Attributes:
+      value: what is in the flow `[batch, ...]`.
+      factored_out: what has left it, in the order in which it left.
+      found: what the last bijector has told besides, such as its log-determinant `[batch]`.
+    """
+
+    value: tf.Tensor
+    factored_out: tuple[tf.Tensor, ...] = ()
+    found: Any = None
+
+    def stopped(self) -> State:
+        """Returns the same state as a constant: what is in the flow, and what has left it."""
+        factored_out = tuple(map(tf.stop_gradient, self.factored_out))
+        return State(tf.stop_gradient(self.value), factored_out, self.found)
 
 
 class Segment(NamedTuple):

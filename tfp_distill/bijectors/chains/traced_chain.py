@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors.chains.trace import Segment, Trace, Visit
+from tfp_distill.bijectors.chains.trace import (
+    Segment,
+    State,
+    Trace,
+    Visit,
+    standard_normal_log_prob,
+)
 from tfp_distill.bijectors.keras_bijector import (
     KerasBijector,
     forward_and_fldj,
@@ -122,16 +130,9 @@ class TracedChain(KerasBijector):
         Returns:
           A `Trace` with one latent and one log-determinant per bijector that ran.
         """
-        condition = self.map_condition(condition)
-        latents, ildjs = [], []
-        bijectors = self._bijectors if until is None else self._bijectors[: until + 1]
-        for index, bijector in enumerate(bijectors):
-            x, ildj = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
-            latents.append(x)
-            ildjs.append(ildj)
-            if index in stop_gradient_after:
-                x = tf.stop_gradient(x)
-        return Trace(tuple(latents), tuple(ildjs))
+        walk = self._walk(x, condition, last=until, stop_gradient_after=stop_gradient_after)
+        states = list(walk)
+        return Trace(tuple(map(self._arrange, states)), tuple(state.found for state in states))
 
     def generative_trace(
         self, z: tf.Tensor, condition: tf.Tensor | None = None
@@ -145,13 +146,17 @@ class TracedChain(KerasBijector):
         Returns:
           x, and what `trace(x)` is up to rounding.
         """
-        condition = self.map_condition(condition)
+        condition, state = self.map_condition(condition), self._disarrange(z)
         latents, ildjs = [], []
-        for bijector in reversed(self._bijectors):
-            latents.append(z)
-            z, fldj = forward_and_fldj(bijector, z, condition, event_ndims=self.event_ndims)
+        for index, bijector in reversed(list(enumerate(self._bijectors))):
+            state = self._return(index, state)
+            latents.append(self._arrange(state))
+            value, fldj = forward_and_fldj(
+                bijector, state.value, condition, event_ndims=self.event_ndims
+            )
+            state = state._replace(value=value)
             ildjs.append(-fldj)
-        return z, Trace(tuple(reversed(latents)), tuple(reversed(ildjs)))
+        return state.value, Trace(tuple(reversed(latents)), tuple(reversed(ildjs)))
 
     def walk(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Iterator[Visit]:
         """Visits every bijector once, from the data's end on, for whoever looks for a fault.
@@ -160,11 +165,13 @@ class TracedChain(KerasBijector):
           x: data `[batch, ...]`.
           condition: optional `[batch, C]`.
         """
-        condition = self.map_condition(condition)
-        for bijector in self._bijectors:
-            z, ildj = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
-            yield Visit(bijector, x, z, ildj)
-            x = z
+
+        def visit(bijector, value, condition):
+            z, ildj = self._normalize(bijector, value, condition)
+            return z, Visit(bijector, value, z, ildj)
+
+        for state in self._walk(x, condition, run=visit):
+            yield state.found
 
     def segment(
         self, first: int, last: int, state: tf.Tensor, condition: tf.Tensor | None = None
@@ -181,12 +188,11 @@ class TracedChain(KerasBijector):
           state: what the bijector before `first` hands on; the data where there is none.
           condition: optional `[batch, C]`, as the user gives it.
         """
-        condition = self.map_condition(condition)
-        ildjs = []
-        for bijector in self._bijectors[first : last + 1]:
-            state, ildj = inverse_and_ildj(bijector, state, condition, event_ndims=self.event_ndims)
-            ildjs.append(ildj)
-        return Segment(state, tf.add_n(ildjs))
+        states = list(self._walk(state, condition, first=first, last=last))
+        value, factored_out, _ = self._depart(last, states[-1])
+        log_probs = [state.found for state in states]
+        log_probs += [standard_normal_log_prob(_flat(out)) for out in factored_out]
+        return Segment(value, tf.add_n(log_probs))
 
     def layers_of(self, first: int, last: int) -> tuple[keras.layers.Layer, ...]:
         """Returns the Keras layers that hold the weights of the bijectors first to last."""
@@ -217,17 +223,73 @@ class TracedChain(KerasBijector):
         Returns:
           z.
         """
-        condition = self.map_condition(condition)
-        for bijector in self._bijectors:
+
+        def run(bijector, value, condition):
             if isinstance(bijector, KerasBijector):
-                x = initialize(bijector, x, condition)
-            else:
-                x, _ = inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
-        return x
+                return initialize(bijector, value, condition), None
+            return self._normalize(bijector, value, condition)
+
+        *_, last = self._walk(x, condition, run=run)
+        return self._arrange(last)
+
+    def _walk(
+        self,
+        x: tf.Tensor,
+        condition: tf.Tensor | None,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        stop_gradient_after: Collection[int] = (),
+        run: Callable[..., tuple[tf.Tensor, Any]] | None = None,
+    ) -> Iterator[State]:
+        """Runs the bijectors first to last, from the data's end on; yields the state after each.
+
+        Args:
+          x: what arrives at the first one.
+          condition: as the user gives it.
+          first: index of the first bijector that runs.
+          last: index of the last one; by default all do.
+          stop_gradient_after: indices of bijectors behind whose states gradients stop.
+          run: runs a bijector on what arrives and the mapped condition; returns what goes on, and
+            what the state has as `found`: by default the log-determinant.
+        """
+        condition, run = self.map_condition(condition), run or self._normalize
+        state = State(x)
+        for index in range(len(self._bijectors))[first : None if last is None else last + 1]:
+            arriving = self._arrive(index, state.value)
+            value, found = run(self._bijectors[index], arriving, condition)
+            state = state._replace(value=value, found=found)
+            yield state
+            if index in stop_gradient_after:
+                state = state.stopped()
+            state = self._depart(index, state)
+
+    def _normalize(self, bijector, x, condition):
+        return inverse_and_ildj(bijector, x, condition, event_ndims=self.event_ndims)
+
+    def _arrive(self, index: int, value: tf.Tensor) -> tf.Tensor:
+        """Returns what is in the flow as the bijector of an index sees it."""
+        return value
+
+    def _depart(self, index: int, state: State) -> State:
+        """Lets leave what leaves the flow after the bijector of an index."""
+        return state
+
+    def _return(self, index: int, state: State) -> State:
+        """Undoes `_depart` of an index and `_arrive` of the next, in the generative direction."""
+        return state
+
+    def _arrange(self, state: State) -> tf.Tensor:
+        """Returns all of a state as one latent."""
+        return state.value
+
+    def _disarrange(self, z: tf.Tensor) -> State:
+        """Returns the state at the end of the chain, of its latent."""
+        return State(z)
 
     def _inverse_and_ildj(self, x, condition):
-        trace = self.trace(x, condition)
-        return trace.latents[-1], trace.ildj
+        states = list(self._walk(x, condition))
+        return self._arrange(states[-1]), tf.add_n([state.found for state in states])
 
     def _forward_and_fldj(self, z, condition):
         x, trace = self.generative_trace(z, condition)
@@ -278,3 +340,7 @@ def _keras_bijector(bijector: tfp.bijectors.Bijector) -> KerasBijector | None:
     """Returns the `KerasBijector` behind any number of `tfb.Invert`s, or None."""
     bijector = uninverted(bijector)
     return bijector if isinstance(bijector, KerasBijector) else None
+
+
+def _flat(value: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(value, [tf.shape(value)[0], math.prod(value.shape[1:])])

@@ -9,7 +9,6 @@ from tfp_distill.runs.recipe.options import Options, option
 __all__ = ["TrainingOptions"]
 
 _STRATEGIES = ("default", "mirrored", "multi_worker")
-_MEMORY = ("plain", "reversible")
 _JIT_COMPILE: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
 
 
@@ -35,6 +34,8 @@ class TrainingOptions(Options):
     report_steps: int = option(250, "Steps between two measurements on validation data.")
 
     def __post_init__(self) -> None:
+        from tfp_distill.training import MEMORY
+
         super().__post_init__()
         self.check_at_least(1, "batch_size", "report_steps")
         self.check_at_least(0, "warmup_steps", "weight_decay")
@@ -43,7 +44,7 @@ class TrainingOptions(Options):
         rule = f"one of {', '.join(_STRATEGIES)}"
         self.check("strategy", rule, self.strategy in _STRATEGIES)
         self.check("jit_compile", "auto, on or off", self.jit_compile in _JIT_COMPILE)
-        self.check("memory", f"one of {', '.join(_MEMORY)}", self.memory in _MEMORY)
+        self.check("memory", f"one of {', '.join(MEMORY)}", self.memory in MEMORY)
 
     @property
     def uses_xla(self) -> str | bool:
