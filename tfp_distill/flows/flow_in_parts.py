@@ -7,11 +7,16 @@ from collections.abc import Collection
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import Segment, TracedChain, standard_normal_log_prob, uninverted
+from tfp_distill.bijectors import (
+    Segment,
+    TracedChain,
+    flat_events,
+    standard_normal_log_prob,
+    uninverted,
+)
 from tfp_distill.flows.batches import Batch
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.training import PartwiseModel, StepRandom
@@ -81,7 +86,7 @@ class FlowInParts(PartwiseModel):
 
     def part_losses(self, handed: Segment) -> dict[str, tf.Tensor]:
         """Returns what a part minimises, of what it hands on; see `part_objectives`."""
-        log_prob = handed.log_prob + standard_normal_log_prob(_flat(handed.state))
+        log_prob = handed.log_prob + standard_normal_log_prob(flat_events(handed.state))
         return {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
 
     def part_input(self, part: int, x: Any, condition: Any = None) -> Segment:
@@ -138,7 +143,3 @@ def _kind(bijector: tfp.bijectors.Bijector) -> str:
         return ", ".join(_kind(member) for member in bijector.bijectors)
     inner = uninverted(bijector)
     return type(inner).__name__ if inner is bijector else f"Invert({_kind(inner)})"
-
-
-def _flat(state: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(state, [tf.shape(state)[0], int(np.prod(state.shape[1:]))])

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-__all__ = ["Segment", "State", "Trace", "Visit", "standard_normal_log_prob"]
+__all__ = ["Segment", "State", "Trace", "Visit", "flat_events", "standard_normal_log_prob"]
 
 
 def standard_normal_log_prob(z: tf.Tensor) -> tf.Tensor:
     """Returns sum_d log N(z_d; 0, 1) over the last axis, in nats."""
     normal = tfp.distributions.Normal(tf.zeros([], z.dtype), tf.ones([], z.dtype))
     return tf.reduce_sum(normal.log_prob(z), axis=-1)
+
+
+def flat_events(value: tf.Tensor) -> tf.Tensor:
+    """Returns `[batch, ...]` as `[batch, D]`."""
+    return tf.reshape(value, [tf.shape(value)[0], math.prod(value.shape[1:])])
 
 
 class Trace(NamedTuple):

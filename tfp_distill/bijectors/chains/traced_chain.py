@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from tfp_distill.bijectors.chains.trace import (
     State,
     Trace,
     Visit,
+    flat_events,
     standard_normal_log_prob,
 )
 from tfp_distill.bijectors.keras_bijector import (
@@ -188,10 +188,11 @@ class TracedChain(KerasBijector):
           state: what the bijector before `first` hands on; the data where there is none.
           condition: optional `[batch, C]`, as the user gives it.
         """
-        states = list(self._walk(state, condition, first=first, last=last))
-        value, factored_out, _ = self._depart(last, states[-1])
-        log_probs = [state.found for state in states]
-        log_probs += [standard_normal_log_prob(_flat(out)) for out in factored_out]
+        log_probs = []
+        for end in self._walk(state, condition, first=first, last=last):  # noqa: B007
+            log_probs.append(end.found)
+        value, factored_out, _ = self._depart(last, end)
+        log_probs += [standard_normal_log_prob(flat_events(out)) for out in factored_out]
         return Segment(value, tf.add_n(log_probs))
 
     def layers_of(self, first: int, last: int) -> tuple[keras.layers.Layer, ...]:
@@ -229,8 +230,10 @@ class TracedChain(KerasBijector):
                 return initialize(bijector, value, condition), None
             return self._normalize(bijector, value, condition)
 
-        *_, last = self._walk(x, condition, run=run)
-        return self._arrange(last)
+        # One state at a time: there may be many rows.
+        for state in self._walk(x, condition, run=run):  # noqa: B007
+            pass
+        return self._arrange(state)
 
     def _walk(
         self,
@@ -288,8 +291,10 @@ class TracedChain(KerasBijector):
         return State(z)
 
     def _inverse_and_ildj(self, x, condition):
-        states = list(self._walk(x, condition))
-        return self._arrange(states[-1]), tf.add_n([state.found for state in states])
+        ildjs = []
+        for state in self._walk(x, condition):  # noqa: B007
+            ildjs.append(state.found)
+        return self._arrange(state), tf.add_n(ildjs)
 
     def _forward_and_fldj(self, z, condition):
         x, trace = self.generative_trace(z, condition)
@@ -340,7 +345,3 @@ def _keras_bijector(bijector: tfp.bijectors.Bijector) -> KerasBijector | None:
     """Returns the `KerasBijector` behind any number of `tfb.Invert`s, or None."""
     bijector = uninverted(bijector)
     return bijector if isinstance(bijector, KerasBijector) else None
-
-
-def _flat(value: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(value, [tf.shape(value)[0], math.prod(value.shape[1:])])
