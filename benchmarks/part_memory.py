@@ -11,24 +11,21 @@ at a time, so that the figures do not depend on the machine's load.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import os
 import pathlib
 import sys
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from step_memory import StepMemory, bytes_of, in_new_process
 
 import tfp_distill
 from tfp_distill.evaluation import Table
 from tfp_distill.evaluation.text_table import format_bytes
-from tfp_distill.training import PeakMemory
 
 STEPS_BEFORE, STEPS = 2, 3
 
@@ -45,26 +42,16 @@ _JIT_COMPILE = flags.DEFINE_boolean("jit_compile", False, "Whether XLA compiles 
 _OUTPUT = flags.DEFINE_string("output", "", "A JSON file for the figures.")
 
 
-class _Measurement(keras.callbacks.Callback):
-    """Trains one part, and measures its steps but for the first ones."""
+class _PartMemory(StepMemory):
+    """Trains one part, and measures its steps."""
 
     def __init__(self, part: int | None) -> None:
-        super().__init__()
-        self.memory = PeakMemory()
-        self.growths: list[int] = []
+        super().__init__(STEPS_BEFORE)
         self._part = part
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._part is not None:
             self.model.train_parts([self._part])
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.memory.reset()
-        self._level = self.memory.read()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch >= STEPS_BEFORE and self._level is not None:
-            self.growths.append(self.memory.read() - self._level)
 
 
 def measure(
@@ -81,7 +68,7 @@ def measure(
     x = np.random.RandomState(0).uniform(size=(batch_size, *config.image_shape))
     flow.adapt(x.astype(np.float32))
     flow.compile("adam", partition=partition, jit_compile=jit_compile)
-    measurement = _Measurement(part if boundaries else None)
+    measurement = _PartMemory(part if boundaries else None)
     flow.fit(
         tf.data.Dataset.from_tensors(tf.constant(x, tf.float32)).repeat(),
         steps_per_epoch=STEPS_BEFORE + STEPS,
@@ -92,8 +79,8 @@ def measure(
     return {
         "growth": max(measurement.growths, default=None),
         "source": measurement.memory.source,
-        "weights": _bytes(flow.trainable_variables),
-        "slots": _bytes(optimizers),
+        "weights": bytes_of(flow.trainable_variables),
+        "slots": bytes_of(optimizers),
     }
 
 
@@ -142,13 +129,9 @@ def main(argv: list[str]) -> None:
 
 def _measure_parts(config: tfp_distill.GlowConfig, boundaries: tuple[int, ...]) -> list[dict]:
     """Measures each part in a process of its own, as the allocator remembers former parts."""
-    with concurrent.futures.ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
-    ) as pool:
-        options = (_BATCH_SIZE.value, _JIT_COMPILE.value)
-        parts = range(len(boundaries) + 1)
-        tasks = [pool.submit(measure, config, boundaries, part, *options) for part in parts]
-        return [task.result() for task in tasks]
+    options = (_BATCH_SIZE.value, _JIT_COMPILE.value)
+    parts = range(len(boundaries) + 1)
+    return [in_new_process(measure, config, boundaries, part, *options) for part in parts]
 
 
 def _table(cases: list[dict]) -> Table:
@@ -165,10 +148,6 @@ def _table(cases: list[dict]) -> Table:
     ]
     header = ["balance", "parts", "last steps", "growth of each part", "largest", "of end to end"]
     return Table(header, rows, text_columns=4)
-
-
-def _bytes(variables: list[keras.Variable]) -> int:
-    return sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in variables)
 
 
 if __name__ == "__main__":

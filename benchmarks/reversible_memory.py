@@ -11,21 +11,18 @@ step, of processes one after the other: quiet machine required.
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
-import multiprocessing
 import os
 import pathlib
 import resource
 import statistics
 import sys
-import time
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from step_memory import StepMemory, bytes_of, in_new_process
 
 import tfp_distill
 from tfp_distill.evaluation import Table
@@ -45,27 +42,6 @@ _JIT_COMPILE = flags.DEFINE_boolean("jit_compile", False, "Whether XLA compiles 
 _OUTPUT = flags.DEFINE_string("output", "", "A JSON file for the figures.")
 
 
-class _Measurement(keras.callbacks.Callback):
-    """Measures the steps but for the first ones."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory = PeakMemory()
-        self.growths: list[int] = []
-        self.seconds: list[float] = []
-        self.drift: float | None = None
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.memory.reset()
-        self._level, self._start = self.memory.read(), time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch >= STEPS_BEFORE:
-            self.seconds.append(time.perf_counter() - self._start)
-            self.growths.append(self.memory.read() - self._level)
-        self.drift = logs.get("drift")
-
-
 def measure(
     config: tfp_distill.GlowConfig, memory: str, batch_size: int, jit_compile: bool
 ) -> dict[str, Any]:
@@ -74,15 +50,17 @@ def measure(
     x = np.random.RandomState(0).uniform(size=(batch_size, *config.image_shape))
     flow.adapt(x.astype(np.float32))
     flow.compile("adam", jit_compile=jit_compile, memory=memory)
-    measurement = _Measurement()
+    measurement = StepMemory(STEPS_BEFORE)
     data = tf.data.Dataset.from_tensors(tf.constant(x, tf.float32)).repeat()
-    flow.fit(data, steps_per_epoch=STEPS_BEFORE + STEPS, callbacks=[measurement], verbose=0)
+    history = flow.fit(
+        data, steps_per_epoch=STEPS_BEFORE + STEPS, callbacks=[measurement], verbose=0
+    ).history
     return {
         "growth": max(measurement.growths),
         "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "milliseconds": round(1e3 * statistics.median(measurement.seconds), 1),
-        "drift": measurement.drift,
-        "weights": sum(4 * int(np.prod(weight.shape)) for weight in flow.trainable_variables),
+        "drift": history.get("drift", [None])[-1],
+        "weights": bytes_of(flow.trainable_variables),
         "source": measurement.memory.source,
     }
 
@@ -98,7 +76,9 @@ def main(argv: list[str]) -> None:
     cases = []
     for name, config in configs.items():
         for memory in ("plain", "reversible"):
-            cases.append({"flow": name, "memory": memory, **_measured(config, memory)})
+            options = (_BATCH_SIZE.value, _JIT_COMPILE.value)
+            found = in_new_process(measure, config, memory, *options)
+            cases.append({"flow": name, "memory": memory, **found})
             print(cases[-1], flush=True)
     print(_table(cases))
     if _OUTPUT.value:
@@ -123,15 +103,6 @@ def _glows() -> dict[str, tfp_distill.GlowConfig]:
         )
         for depth in _DEPTHS.value
     }
-
-
-def _measured(config: tfp_distill.GlowConfig, memory: str) -> dict[str, Any]:
-    """Measures in a process of its own, as the allocator remembers what was before."""
-    with concurrent.futures.ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn")
-    ) as pool:
-        options = (_BATCH_SIZE.value, _JIT_COMPILE.value)
-        return pool.submit(measure, config, memory, *options).result()
 
 
 def _table(cases: list[dict[str, Any]]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -41,17 +41,15 @@ class Recomputable(Protocol):
     def run_backward(
         self,
         way: str,
-        x: tf.Tensor | None,
-        y: tf.Tensor | None,
+        known: tf.Tensor,
         condition: tf.Tensor | None,
         gradients: tuple[tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, Sequence[tf.Tensor | None]]:
-        """Returns x, and the gradients with respect to x, the condition and all weights.
+        """Returns what arrived, and gradients with respect to it, the condition and all weights.
 
         Args:
           way: the direction of the pass.
-          x: what arrived; None if it is to be rebuilt from `y`.
-          y: the output; None where `x` is given.
+          known: the output, if the map is `reversible`; otherwise what arrived.
           condition: the condition, if any.
           gradients: those with respect to the output and the log-determinant.
         """
@@ -92,28 +90,27 @@ class Recomputation:
           state: what arrives, `[batch, ...]`.
           condition: optional `[batch, C]`.
         """
-        weights, reversible = bijector.layer_weights, bijector.reversible
+        weights = bijector.layer_weights
+        outputs: list[tf.Tensor] = []
         conditions = [] if condition is None else [condition]
         values = [tf.convert_to_tensor(weight.value) for weight in weights]
-        outputs: list[tf.Tensor] = []
+
+        def with_values(function, own_values, *arguments):
+            values_of_weights = keras.StatelessScope(list(zip(weights, own_values, strict=True)))
+            with recomputed_activations(False), values_of_weights:
+                return function(way, *arguments)
+
+        def split(read):
+            return read[0] if conditions else None, read[len(conditions) :]
 
         @tf.custom_gradient
-        def run(x, *rest):
-            own_condition = rest[0] if conditions else None
-            own_values = rest[len(conditions) :]
-
+        def run(x, *read):
             def gradient(dy, dlog_det):
-                known = self._take(outputs[0]) if reversible else x
+                known = self._take(outputs[0]) if bijector.reversible else x
                 known, dy, dlog_det = self._in_turn([known, dy, dlog_det])
-                ends = (None, known) if reversible else (known, None)
-                rebuilt, dx, dcondition, dvalues = _with_values(
-                    weights,
-                    own_values,
-                    bijector.run_backward,
-                    way,
-                    *ends,
-                    own_condition,
-                    (dy, dlog_det),
+                own_condition, own_values = split(read)
+                rebuilt, dx, dcondition, dvalues = with_values(
+                    bijector.run_backward, own_values, known, own_condition, (dy, dlog_det)
                 )
                 gradients = [dx, *([dcondition] if conditions else []), *dvalues]
                 rebuilt, *gradients = self._in_turn([rebuilt, *gradients])
@@ -121,9 +118,9 @@ class Recomputation:
                 return gradients
 
             # The tape sees the gradient above alone, and need not keep what leads to the output.
-            stopped = [tf.stop_gradient(value) for value in own_values]
-            arrived = _stopped(x), _stopped(own_condition)
-            return _with_values(weights, stopped, bijector.run_pass, way, *arrived), gradient
+            arrived, *rest = map(tf.stop_gradient, (x, *read))
+            own_condition, own_values = split(rest)
+            return with_values(bijector.run_pass, own_values, arrived, own_condition), gradient
 
         outputs += run(state, *conditions, *values)
         self._outputs.add(outputs[0].ref())
@@ -148,7 +145,8 @@ class Recomputation:
         those of the pass would be taken, which is what keeps them.
         """
         if not self._use_xla:
-            return tf.tuple(tensors)
+            # Copies, because who waits for a call of a function does not wait for its results.
+            return tf.tuple([None if t is None else tf.identity(t) for t in tensors])
         # XLA knows no other order than that of values. Where one is no number, the step is skipped.
         nothing = 0 * tf.add_n([tf.reduce_sum(tensor) for tensor in tensors if tensor is not None])
         return [None if tensor is None else tensor + nothing for tensor in tensors]
@@ -205,21 +203,3 @@ def recomputed_activations(
 def recomputation() -> Recomputation | None:
     """Returns the recomputation of the step that is being traced, if any."""
     return _current.get()
-
-
-def _stopped(tensor: tf.Tensor | None) -> tf.Tensor | None:
-    return None if tensor is None else tf.stop_gradient(tensor)
-
-
-def _with_values(
-    weights: Sequence[keras.Variable],
-    values: Sequence[tf.Tensor],
-    function: Callable[..., Any],
-    *arguments: Any,
-) -> Any:
-    """Calls a function with values of weights, and what is recomputed in it as it always is."""
-    with (
-        recomputed_activations(False),
-        keras.StatelessScope(list(zip(weights, values, strict=True))),
-    ):
-        return function(*arguments)

@@ -67,6 +67,18 @@ def test_the_whole_job_trains_evaluates_and_exports(job):
     assert output.endswith(f"report: {run_dir / 'report.html'}\n")
 
 
+def test_activations_are_rebuilt_where_that_is_asked_for(job, tmp_path):
+    run(train, tmp_path, *TINY, "--model=teacher", "--memory=reversible")
+    plain, rebuilt = (
+        read_record(job[0] / "teacher").history,
+        read_record(tmp_path / "teacher").history,
+    )
+    assert all(0 <= epoch["drift"] < 1e-4 for epoch in rebuilt)
+    assert not any("drift" in epoch for epoch in plain)
+    for epoch, other in zip(rebuilt, plain, strict=True):
+        assert epoch["nll"] == pytest.approx(other["nll"], rel=1e-4)
+
+
 def test_the_table_and_the_results(job):
     run_dir, output = job
     results, settings = read_results_json(run_dir / "results.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tfp_distill.bijectors.keras_bijector import KerasBijector
+from tfp_distill.bijectors.keras_bijector import INVERSE, KerasBijector
 from tfp_distill.bijectors.transforms import ScalarTransform
 from tfp_distill.recomputation import Backpropagation
 
@@ -69,17 +69,16 @@ class Coupling(KerasBijector):
     def _forward_and_fldj(self, z, condition):
         return self._apply(self._transform.forward_and_fldj, z, condition)
 
-    def _backward(self, way, x, y, condition, gradients):
+    def _backward(self, way, known, condition, gradients):
         # As any bijector's, but for the conditioner, which runs once for both: to rebuild x, and
         # for the gradients.
-        kept, changed = self._split(y if x is None else x)
+        kept, changed = self._split(known)
         (dkept, dchanged), dlog_det = self._split(gradients[0]), gradients[1]
         ways = [self._transform.inverse_and_ildj, self._transform.forward_and_fldj]
-        transform, opposite = ways if way == "_inverse_and_ildj" else reversed(ways)
+        transform, opposite = ways if way == INVERSE else reversed(ways)
         with Backpropagation([kept, condition, *self.layer_weights]) as conditioner:
             parameters = self._parameters_of(kept, condition)
-        if x is None:
-            changed, _ = opposite(changed, parameters)
+        changed, _ = opposite(changed, parameters)
         with Backpropagation([changed, parameters]) as of_transform:
             outputs = self._changed_and_log_det(transform, changed, parameters)
         dchanged, dparameters = of_transform.gradients(outputs, (dchanged, dlog_det))

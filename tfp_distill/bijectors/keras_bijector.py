@@ -14,6 +14,8 @@ from tfp_distill.compiling import shares_traces
 from tfp_distill.recomputation import Backpropagation, recomputation
 
 __all__ = [
+    "FORWARD",
+    "INVERSE",
     "KerasBijector",
     "forward_and_fldj",
     "inverse_and_ildj",
@@ -26,7 +28,7 @@ tfb = tfp.bijectors
 
 # What `tfb.Invert(b)` returns is not a `tfb.Invert` but its base, where b is no composite tensor.
 _INVERT = tfb.Invert.__mro__[1]
-_INVERSE, _FORWARD = "_inverse_and_ildj", "_forward_and_fldj"
+INVERSE, FORWARD = "_inverse_and_ildj", "_forward_and_fldj"
 
 
 class KerasBijector(tfp.bijectors.Bijector):
@@ -131,13 +133,13 @@ class KerasBijector(tfp.bijectors.Bijector):
         self, x: tf.Tensor, condition: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns z and log|det dz/dx| `[batch]`, in one pass."""
-        return self._run(_INVERSE, x, condition)
+        return self._run(INVERSE, x, condition)
 
     def forward_and_fldj(
         self, z: tf.Tensor, condition: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns x and log|det dx/dz| `[batch]`, in one pass."""
-        return self._run(_FORWARD, z, condition)
+        return self._run(FORWARD, z, condition)
 
     def run_pass(
         self, way: str, state: tf.Tensor, condition: tf.Tensor | None
@@ -148,13 +150,12 @@ class KerasBijector(tfp.bijectors.Bijector):
     def run_backward(
         self,
         way: str,
-        x: tf.Tensor | None,
-        y: tf.Tensor | None,
+        known: tf.Tensor,
         condition: tf.Tensor | None,
         gradients: tuple[tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, list[tf.Tensor | None]]:
         """Returns x and the gradients of a pass, see `tfp_distill.recomputation.Recomputable`."""
-        return self._call(("_backward", way), x, y, condition, gradients)
+        return self._call(("_backward", way), known, condition, gradients)
 
     def _run(self, way, state, condition):
         current = recomputation() if self._recomputes else None
@@ -168,9 +169,10 @@ class KerasBijector(tfp.bijectors.Bijector):
         name, *options = method
         return getattr(self, name)(*options, *tensors)
 
-    def _backward(self, way, x, y, condition, gradients):
-        if x is None:
-            x, _ = getattr(self, _FORWARD if way == _INVERSE else _INVERSE)(y, condition)
+    def _backward(self, way, known, condition, gradients):
+        x = known
+        if self.reversible:
+            x, _ = getattr(self, FORWARD if way == INVERSE else INVERSE)(known, condition)
         with Backpropagation([x, condition, *self.layer_weights]) as backpropagation:
             outputs = getattr(self, way)(x, condition)
         dx, dcondition, *dweights = backpropagation.gradients(outputs, gradients)

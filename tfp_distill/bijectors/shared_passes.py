@@ -44,7 +44,7 @@ class _SharedPasses:
 
     def __init__(self, template: KerasBijector) -> None:
         self._template = template
-        self._functions: dict[str, Any] = {}
+        self._functions: dict[tuple[str, ...], Any] = {}
 
     def __call__(self, method, tensors, weights):
         if method not in self._functions:

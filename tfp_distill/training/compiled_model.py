@@ -108,7 +108,8 @@ class CompiledModel(PartitionedModel, abc.ABC):
             take does not grow with the number of steps; autoregressive steps are computed again
             from latents that are kept. A training step then takes about a third longer. The log
             `drift` is how far what is rebuilt is from what it was (`Recomputation.drift`); where
-            that is above 0.1, the training step is skipped and counted.
+            that is above 0.1, the training step is skipped and counted, by all parts that take it
+            together; parts on devices of their own skip it by themselves.
 
         Raises:
           ValueError: if optimisers, partition and model do not fit each other, or another argument

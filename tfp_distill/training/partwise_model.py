@@ -144,7 +144,8 @@ class PartwiseModel(CompiledModel):
             weights = {part: self.part_weights(part) for part in parts}
             own, gradients = _split(gradients, sum(map(len, weights.values())))
             norms[prefix] = tf.linalg.global_norm(own)
-            finite = _can_be_taken(means, norms, prefix)
+            drift = means.get("drift", 0.0)
+            finite = can_be_taken(means[f"{prefix}loss"], norms[prefix], drift)
             for part, variables in weights.items():
                 of_part, own = _split(own, len(variables))
                 self._update(part, finite, of_part, variables)
@@ -162,12 +163,15 @@ class PartwiseModel(CompiledModel):
         """
         of_parts = {part: dict(own) for part, own in of_parts.items()}
         norms = {part_prefix(part): own.pop("grad_norm") for part, own in of_parts.items()}
-        drifts = [own.pop("drift", 0.0) for own in of_parts.values()]
+        drifts = {part_prefix(part): own.pop("drift", 0.0) for part, own in of_parts.items()}
         loss = tf.add_n([own["loss"] for own in of_parts.values()])
         means = {"loss": loss, **losses_by_name(of_parts)}
+        taken = {
+            prefix: can_be_taken(means[f"{prefix}loss"], norm, drifts[prefix])
+            for prefix, norm in norms.items()
+        }
         if self.recomputes:
-            means["drift"] = tf.reduce_max(drifts)
-        taken = {prefix: _can_be_taken(means, norms, prefix) for prefix in norms}
+            means["drift"] = tf.reduce_max(list(drifts.values()))
         return self._report(means, norms, taken, rows)
 
     def _report(self, means, norms, taken, rows):
@@ -260,18 +264,18 @@ class PartwiseModel(CompiledModel):
         parts = [part for _, parts in self._updates for part in parts]
         variables = [weight for part in parts for weight in self.part_weights(part)]
         weights = [weight.value for weight in variables]
-        with recomputed_activations(self.recomputes, use_xla=self._use_xla) as recomputation:
-            # Parts before the active ones have no watched weight: they run without the tape.
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(weights)
-                if self.active_parts is None:
-                    losses = self.objective(x, condition, random)
-                else:
-                    of_parts = self.part_objectives(x, condition, random, self.active_parts)
-                    loss = tf.add_n([own["loss"] for own in of_parts.values()])
-                    losses = {"loss": loss, **losses_by_name(of_parts)}
-                means = {name: weighted_mean(v, row_weights) for name, v in losses.items()}
-            gradients = tape.gradient(means["loss"], weights)
+        recomputing = recomputed_activations(self.recomputes, use_xla=self._use_xla)
+        # Parts before the active ones have no watched weight: they run without the tape.
+        with recomputing as recomputation, tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            if self.active_parts is None:
+                losses = self.objective(x, condition, random)
+            else:
+                of_parts = self.part_objectives(x, condition, random, self.active_parts)
+                loss = tf.add_n([own["loss"] for own in of_parts.values()])
+                losses = {"loss": loss, **losses_by_name(of_parts)}
+            means = {name: weighted_mean(v, row_weights) for name, v in losses.items()}
+        gradients = tape.gradient(means["loss"], weights)
         if recomputation is not None:
             means["drift"] = recomputation.drift
         check_gradients(gradients, variables)
@@ -290,10 +294,6 @@ class PartwiseModel(CompiledModel):
             aggregation="only_first_replica",
             name=name,
         )
-
-
-def _can_be_taken(means, norms, prefix):
-    return can_be_taken(means[f"{prefix}loss"], norms[prefix], means.get("drift", 0.0))
 
 
 def _split(values: Sequence[Any], size: int) -> tuple[Sequence[Any], Sequence[Any]]:

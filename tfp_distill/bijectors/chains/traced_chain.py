@@ -18,6 +18,7 @@ from tfp_distill.bijectors.chains.trace import (
     standard_normal_log_prob,
 )
 from tfp_distill.bijectors.keras_bijector import (
+    INVERSE,
     KerasBijector,
     forward_and_fldj,
     inverse_and_ildj,
@@ -300,19 +301,18 @@ class TracedChain(KerasBijector):
         x, trace = self.generative_trace(z, condition)
         return x, -trace.ildj
 
-    def _backward(self, way, x, y, condition, gradients):
-        if x is not None:
-            return super()._backward(way, x, y, condition, gradients)
+    def _backward(self, way, known, condition, gradients):
+        if not self.reversible:
+            return super()._backward(way, known, condition, gradients)
         (dy, dlog_det), of_condition = gradients, []
         of_weights: dict[int, Sequence[tf.Tensor | None]] = {}
-        last_first = way == "_inverse_and_ildj"
-        for index in sorted(range(len(self._bijectors)), reverse=last_first):
-            y, dy, dcondition, of_weights[index] = self._bijectors[index].run_backward(
-                way, None, y, condition, (dy, dlog_det)
+        for index in sorted(range(len(self._bijectors)), reverse=way == INVERSE):
+            known, dy, dcondition, of_weights[index] = self._bijectors[index].run_backward(
+                way, known, condition, (dy, dlog_det)
             )
             of_condition += [] if dcondition is None else [dcondition]
         dweights = [d for index in sorted(of_weights) for d in of_weights[index]]
-        return y, dy, tf.add_n(of_condition) if of_condition else None, dweights
+        return known, dy, tf.add_n(of_condition) if of_condition else None, dweights
 
     def _forward_event_shape(self, shape):
         for bijector in reversed(self._bijectors):

@@ -90,15 +90,15 @@ class PlacedPart:
             fixed = [tf.convert_to_tensor(variable.value) for variable in self._own_fixed]
             own = zip([*self._weights, *self._fixed], [*weights, *fixed], strict=True)
             recomputing = recomputed_activations(self._model.recomputes, use_xla=self._use_xla)
-            with recomputing as recomputation:
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch(weights)
-                    # The model's code runs as it is, on the copies instead of its own variables.
-                    with keras.StatelessScope(list(own)):
-                        handed, condition = self._run(received)
-                        losses = self._model.part_losses(handed)
-                    means = {name: tf.reduce_mean(value) for name, value in losses.items()}
-                gradients = tape.gradient(means["loss"], weights)
+            taping = tf.GradientTape(watch_accessed_variables=False)
+            with recomputing as recomputation, taping as tape:
+                tape.watch(weights)
+                # The model's code runs as it is, on the copies instead of its own variables.
+                with keras.StatelessScope(list(own)):
+                    handed, condition = self._run(received)
+                    losses = self._model.part_losses(handed)
+                means = {name: tf.reduce_mean(value) for name, value in losses.items()}
+            gradients = tape.gradient(means["loss"], weights)
             check_gradients(gradients, self._weights)
             figures = {"grad_norm": tf.linalg.global_norm(gradients)}
             if recomputation is not None:
