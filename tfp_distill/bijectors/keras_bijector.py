@@ -28,7 +28,8 @@ tfb = tfp.bijectors
 
 # What `tfb.Invert(b)` returns is not a `tfb.Invert` but its base, where b is no composite tensor.
 _INVERT = tfb.Invert.__mro__[1]
-INVERSE, FORWARD = "_inverse_and_ildj", "_forward_and_fldj"
+INVERSE = "_inverse_and_ildj"
+FORWARD = "_forward_and_fldj"
 
 
 class KerasBijector(tfp.bijectors.Bijector):
