@@ -33,6 +33,14 @@ def frozen() -> Iterator[None]:
 
 
 @pytest.fixture
+def optimized_graphs() -> Iterator[None]:
+    """Graphs are optimised, as those of users are."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture
 def float64() -> Iterator[None]:
     """Layers, and so bijectors and flows, that a test makes hold float64 weights."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()

@@ -309,3 +309,25 @@ def test_two_replicas_take_the_steps_of_one_device(two_replicas):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-4, rtol=1e-4, err_msg=a.path)
         copies = two_replicas.experimental_local_results(a.value)
         np.testing.assert_array_equal(copies[0].numpy(), copies[1].numpy(), err_msg=a.path)
+
+
+@pytest.mark.parametrize("rows", [None, 0], ids=["unknown", "known"])
+@pytest.mark.usefixtures("optimized_graphs")
+def test_no_images_have_an_answer_and_gradients(rows):
+    # With oneDNN, in a graph, a convolution of no rows has the shape of its input.
+    flow = Flow(GlowConfig((8, 8, 3), num_levels=2, steps_per_level=2, hidden_channels=64))
+    assert flow.log_prob(tf.zeros([0, 8, 8, 3])).shape == (0,)
+    assert flow.sample(0).shape == (0, 8, 8, 3)
+    weights = [weight.value for weight in flow.trainable_weights]
+
+    @tf.function(input_signature=[tf.TensorSpec([rows, 8, 8, 3])])
+    def run(x):
+        with tf.GradientTape() as tape:
+            z = flow.to_latent(x)
+            again, trace = flow.generative_trace(z)
+            total = tf.reduce_sum(flow.log_prob(x)) + tf.reduce_sum(again) + tf.reduce_sum(z)
+        return again, z, trace.latents[0], tape.gradient(total, weights)
+
+    *shapes, gradients = run(tf.zeros([0, 8, 8, 3]))
+    assert [tuple(y.shape) for y in shapes] == [(0, 8, 8, 3), (0, 192), (0, 192)]
+    assert all(not np.any(gradient) for gradient in gradients)

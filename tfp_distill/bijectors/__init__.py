@@ -7,7 +7,6 @@ from tfp_distill.bijectors.chains import (
     Trace,
     TracedChain,
     Visit,
-    flat_events,
     named_visits,
     standard_normal_log_prob,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "Trace",
     "TracedChain",
     "Visit",
-    "flat_events",
     "forward_and_fldj",
     "inverse_and_ildj",
     "named_visits",

@@ -50,15 +50,9 @@ class ActNorm(KerasBijector):
     def _inverse_and_ildj(self, x, condition):
         log_scale = self._weights.log_scale.value
         z = (x - self._weights.shift.value) * tf.exp(-log_scale)
-        return z, -self._log_det(x, log_scale)
+        return z, self._constant_log_det(x, -tf.reduce_sum(log_scale))
 
     def _forward_and_fldj(self, z, condition):
         log_scale = self._weights.log_scale.value
         x = self._weights.shift.value + z * tf.exp(log_scale)
-        return x, self._log_det(z, log_scale)
-
-    def _log_det(self, x, log_scale):
-        shape = tf.shape(x)
-        batch_ndims = x.shape.rank - self.event_ndims
-        positions = tf.cast(tf.reduce_prod(shape[batch_ndims:-1]), log_scale.dtype)
-        return tf.fill(shape[:batch_ndims], positions * tf.reduce_sum(log_scale))
+        return x, self._constant_log_det(z, tf.reduce_sum(log_scale))

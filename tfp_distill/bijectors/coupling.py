@@ -90,7 +90,7 @@ class Coupling(KerasBijector):
         kept, changed = self._split(state)
         parameters = self._parameters_of(kept, condition)
         changed, log_det = self._changed_and_log_det(transform, changed, parameters)
-        return tf.concat([kept, changed], axis=-1), log_det
+        return _joined(kept, changed), log_det
 
     def _changed_and_log_det(self, transform, changed, parameters):
         changed, log_derivative = transform(changed, parameters)
@@ -119,3 +119,10 @@ class Coupling(KerasBijector):
         parameters = tf.reshape(outputs, shape)
         parameters.set_shape([*kept.shape[:-1], number, self._changed])
         return parameters
+
+
+@tf.custom_gradient
+def _joined(kept, changed):
+    """Returns (kept, changed) as one, whose gradient is split at once instead of sliced twice."""
+    sizes = [kept.shape[-1], changed.shape[-1]]
+    return tf.concat([kept, changed], axis=-1), lambda d: tf.split(d, sizes, axis=-1)

@@ -41,9 +41,11 @@ class InvertibleLinear(KerasBijector):
         name: str = "invertible_linear",
     ) -> None:
         rotation = np.linalg.qr(np.random.RandomState(seed).normal(size=(channels, channels)))[0]
-        self._strictly_lower = np.stack(np.tril_indices(channels, -1), axis=-1)
-        self._strictly_upper = np.stack(np.triu_indices(channels, 1), axis=-1)
         self._channels = channels
+        self._strictly_lower = np.tril_indices(channels, -1)
+        self._strictly_upper = np.triu_indices(channels, 1)
+        self._entries = self._entries_of_places()
+        self._places = np.argsort(self._entries, axis=None)[: channels**2]
         factors = self._factorize(rotation)
         fixed = {key: factors.pop(key) for key in ("permutation", "sign")}
         self._weights = weights_layer(name, trainable=factors, fixed=fixed)
@@ -80,8 +82,8 @@ class InvertibleLinear(KerasBijector):
         if not np.all(np.abs(diagonal) > 0):
             raise ValueError(f"`matrix` must be invertible, got the pivots {diagonal}.")
         return {
-            "lower": lower[tuple(self._strictly_lower.T)],
-            "upper": upper[tuple(self._strictly_upper.T)],
+            "lower": lower[self._strictly_lower],
+            "upper": upper[self._strictly_upper],
             "log_scale": np.log(np.abs(diagonal)),
             "permutation": rows.astype(np.int32),
             "sign": np.sign(diagonal),
@@ -91,7 +93,7 @@ class InvertibleLinear(KerasBijector):
         lower, upper = self._factors()
         matrix = tf.gather(lower @ upper, self._weights.permutation.value)
         z = self._on_vectors(lambda v: tf.linalg.matmul(v, matrix, transpose_b=True), x)
-        return z, self._log_det(x)
+        return z, self._constant_log_det(x, tf.reduce_sum(self._weights.log_scale.value))
 
     def _forward_and_fldj(self, z, condition):
         lower, upper = self._factors()
@@ -100,21 +102,38 @@ class InvertibleLinear(KerasBijector):
         inverse = tf.linalg.triangular_solve(lower, permutation, lower=True)
         inverse = tf.linalg.triangular_solve(upper, inverse, lower=False)
         x = self._on_vectors(lambda v: tf.linalg.matmul(v, inverse, transpose_b=True), z)
-        return x, -self._log_det(z)
+        return x, self._constant_log_det(z, -tf.reduce_sum(self._weights.log_scale.value))
 
     def _factors(self):
         """Returns L and U + diag(sign * exp(log_scale)), both `[C, C]`."""
         weights = self._weights
-        lower = self._dense(self._strictly_lower, weights.lower.value)
-        upper = self._dense(self._strictly_upper, weights.upper.value)
         diagonal = weights.sign.value * tf.exp(weights.log_scale.value)
-        return (
-            tf.linalg.set_diag(lower, tf.ones_like(diagonal)),
-            tf.linalg.set_diag(upper, diagonal),
-        )
+        entries = tf.concat([weights.lower.value, weights.upper.value, diagonal], axis=0)
+        return tf.unstack(self._placed(entries), 2)
 
-    def _dense(self, indices, entries):
-        return tf.scatter_nd(indices, entries, [self._channels, self._channels])
+    def _placed(self, entries):
+        """Puts the free entries `[C^2]` of both factors into their places `[2, C, C]`.
+
+        Its gradient gathers too, as every entry has one place: XLA makes loops of scattering.
+        """
+
+        @tf.custom_gradient
+        def place(entries):
+            fixed = tf.constant([0.0, 1.0], entries.dtype)
+            factors = tf.gather(tf.concat([entries, fixed], axis=0), self._entries)
+            return factors, lambda d: tf.gather(tf.reshape(d, [-1]), self._places)
+
+        return place(entries)
+
+    def _entries_of_places(self):
+        """Returns which entry is where in L and U: lower, upper, diagonal, and then 0 and 1."""
+        channels, triangle = self._channels, self._channels * (self._channels - 1) // 2
+        entries = np.full([2, channels, channels], channels**2)
+        entries[0][self._strictly_lower] = np.arange(triangle)
+        entries[1][self._strictly_upper] = triangle + np.arange(triangle)
+        np.fill_diagonal(entries[0], channels**2 + 1)
+        np.fill_diagonal(entries[1], 2 * triangle + np.arange(channels))
+        return entries
 
     def _on_vectors(self, function, x):
         """Applies `function` to `x` with all but the last axis flattened into one."""
@@ -123,10 +142,3 @@ class InvertibleLinear(KerasBijector):
         y = tf.reshape(function(tf.reshape(x, [-1, self._channels])), tf.shape(x))
         y.set_shape(x.shape)
         return y
-
-    def _log_det(self, x):
-        log_scale = self._weights.log_scale.value
-        shape = tf.shape(x)
-        batch_ndims = x.shape.rank - self.event_ndims
-        positions = tf.cast(tf.reduce_prod(shape[batch_ndims:-1]), log_scale.dtype)
-        return tf.fill(shape[:batch_ndims], positions * tf.reduce_sum(log_scale))

@@ -179,6 +179,19 @@ class KerasBijector(tfp.bijectors.Bijector):
         dx, dcondition, *dweights = backpropagation.gradients(outputs, gradients)
         return x, dx, dcondition, dweights
 
+    def _constant_log_det(self, x: tf.Tensor, of_position: tf.Tensor) -> tf.Tensor:
+        """Returns the log-determinant `[batch]` of a map that is the same at every position.
+
+        Args:
+          x: a batch of events.
+          of_position: log-determinant at one position of an image, or of a vector; a scalar.
+        """
+        batch_ndims = x.shape.rank - self.event_ndims
+        positions = x.shape[batch_ndims:-1].num_elements()
+        if positions is None:
+            positions = tf.cast(tf.reduce_prod(tf.shape(x)[batch_ndims:-1]), of_position.dtype)
+        return tf.fill(tf.shape(x)[:batch_ndims], positions * of_position)
+
     def _inverse_and_ildj(self, x, condition):
         raise NotImplementedError
 

@@ -86,15 +86,9 @@ class Standardize(KerasBijector):
     def _inverse_and_ildj(self, x, condition):
         scale = self._weights.scale.value
         z = (x - self._weights.mean.value) / scale
-        return z, -self._log_det(z, scale)
+        return z, self._constant_log_det(z, -tf.reduce_sum(tf.math.log(scale)))
 
     def _forward_and_fldj(self, z, condition):
         scale = self._weights.scale.value
         x = self._weights.mean.value + z * scale
-        return x, self._log_det(x, scale)
-
-    def _log_det(self, x, scale):
-        shape = tf.shape(x)
-        batch_ndims = x.shape.rank - self.event_ndims
-        positions = tf.cast(tf.reduce_prod(shape[batch_ndims:-1]), scale.dtype)
-        return tf.fill(shape[:batch_ndims], positions * tf.reduce_sum(tf.math.log(scale)))
+        return x, self._constant_log_det(x, tf.reduce_sum(tf.math.log(scale)))

@@ -306,8 +306,8 @@ class Flow(FlowInParts):
         return cls(keras.saving.deserialize_keras_object(config.pop("config")), **config)
 
     def _log_prob(self, x, condition=None):
-        z, ildj = self._bijector.inverse_and_ildj(x, condition)
-        return standard_normal_log_prob(z) + ildj
+        # As a segment: nothing that leaves the flow is arranged in a latent.
+        return self._bijector.segment(0, self.num_steps, x, condition).ended()
 
     def _to_latent(self, x, condition=None):
         return self._bijector.inverse_and_ildj(x, condition)[0]

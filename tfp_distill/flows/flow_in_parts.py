@@ -13,8 +13,6 @@ import tensorflow_probability as tfp
 from tfp_distill.bijectors import (
     Segment,
     TracedChain,
-    flat_events,
-    standard_normal_log_prob,
     uninverted,
 )
 from tfp_distill.flows.batches import Batch
@@ -86,7 +84,7 @@ class FlowInParts(PartwiseModel):
 
     def part_losses(self, handed: Segment) -> dict[str, tf.Tensor]:
         """Returns what a part minimises, of what it hands on; see `part_objectives`."""
-        log_prob = handed.log_prob + standard_normal_log_prob(flat_events(handed.state))
+        log_prob = handed.ended()
         return {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
 
     def part_input(self, part: int, x: Any, condition: Any = None) -> Segment:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -108,7 +110,7 @@ class ConvConditioner(keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `[batch, H, W, outputs]` for `[batch, H, W, inputs]`."""
         for kernel, scale, bias in zip(self._kernels, self._scales, self._biases, strict=True):
-            x = tf.nn.relu(_convolve(x, kernel.value * scale.value, bias.value))
+            x = _convolve(x, kernel.value * scale.value, bias.value, activation=tf.nn.relu)
         return self._output(x)
 
     def initialize(self, x: tf.Tensor) -> None:
@@ -129,12 +131,16 @@ class ConvConditioner(keras.layers.Layer):
         return dict(self._config)
 
 
-def _convolve(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """Returns a convolution and its bias, which TensorFlow computes in one pass.
+def _convolve(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor | None = None,
+    *,
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+) -> tf.Tensor:
+    """Returns a convolution, its bias and its activation, which TensorFlow computes in one pass.
 
     A scale of the outputs is one of the kernel, which is far smaller.
     """
     y = tf.nn.conv2d(x, kernel, strides=1, padding="SAME")
-    # With oneDNN, in a graph, no rows come out in the shape of the input (TensorFlow 2.21).
-    y = tf.reshape(y, [-1, *y.shape[1:]])
-    return y if bias is None else tf.nn.bias_add(y, bias)
+    return activation(y if bias is None else tf.nn.bias_add(y, bias))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from tfp_distill.bijectors.chains.trace import State
+from tfp_distill.bijectors.chains.trace import State, Trace
 from tfp_distill.bijectors.chains.traced_chain import TracedChain
 from tfp_distill.bijectors.keras_bijector import KerasBijector
 from tfp_distill.bijectors.squeeze import depth_to_space, space_to_depth
@@ -135,6 +136,18 @@ class MultiScaleChain(TracedChain):
                 f"{condition.shape}."
             )
 
+    def generative_trace(
+        self, z: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Trace]:
+        """See `TracedChain`."""
+        z, rows = _one_row_at_least(z)
+        return _first(rows, super().generative_trace(z, condition))
+
+    def _walk(self, x, condition, **options):
+        x, rows = _one_row_at_least(x)
+        for state in super()._walk(x, condition, **options):
+            yield _first(rows, state)
+
     def _arrive(self, index, value):
         return space_to_depth(value) if index - 1 in (0, *self._level_ends) else value
 
@@ -187,3 +200,22 @@ class MultiScaleChain(TracedChain):
 
     def _inverse_event_shape_tensor(self, shape):
         return tf.constant([math.prod(self._image_shape)])
+
+
+def _one_row_at_least(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns a batch with a row of zeros if it has none, and how many it has; None for "all".
+
+    With oneDNN, in a graph, convolutions of no rows have the shape of the input (TensorFlow 2.21).
+    """
+    if x.shape[0]:
+        return x, None
+    rows = tf.shape(x)[0]
+    row = tf.zeros([1, *x.shape[1:]], x.dtype)
+    return tf.concat([x, row[tf.minimum(rows, 1) :]], axis=0), rows
+
+
+def _first(rows: tf.Tensor | None, results: Any) -> Any:
+    """Returns the first rows of all tensors of a structure; all where `rows` is None."""
+    if rows is None:
+        return results
+    return tf.nest.map_structure(lambda v: v[:rows] if tf.is_tensor(v) else v, results)

@@ -96,6 +96,10 @@ class Segment(NamedTuple):
     state: tf.Tensor
     log_prob: tf.Tensor
 
+    def ended(self) -> tf.Tensor:
+        """The log-likelihood if the flow ended here, log N(state; 0, I) included, `[batch]`."""
+        return self.log_prob + standard_normal_log_prob(flat_events(self.state))
+
 
 class Visit(NamedTuple):
     """What one bijector of a chain makes of what arrives at it, in the normalizing direction.
