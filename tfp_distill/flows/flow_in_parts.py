@@ -47,6 +47,11 @@ class FlowInParts(PartwiseModel):
         """The last step of each level of a multi-scale flow, counted from 1; () for others."""
         return self.config.level_ends
 
+    @property
+    def parts_run_alone(self) -> bool:
+        """Yes: `run_part` needs what `part_input` returns, and no data."""
+        return True
+
     def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
         """Returns the trainable weights of the steps first to last, counted from 1."""
         layers = self._bijector.layers_of(first_step, last_step)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import Segment, TracedChain
 
-__all__ = ["OrderedRows", "PartedFlow", "SteppedFlow"]
+__all__ = ["OrderedRows", "PartedFlow", "PartitionedTraining", "SteppedFlow"]
 
 
 class SteppedFlow(Protocol):
@@ -38,6 +38,26 @@ class SteppedFlow(Protocol):
 
     def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
         """Returns the trainable weights of the steps first to last."""
+
+
+class PartitionedTraining(Protocol):
+    """A compiled model whose training may be divided; `PartitionedModel` is one."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def all_parts(self) -> tuple[int, ...] | None:
+        """The numbers of all parts; None where it is not divided."""
+
+    @property
+    def parts_run_alone(self) -> bool:
+        """Whether a part needs nothing but what the one before hands on."""
+
+    @property
+    def distribute_strategy(self) -> tf.distribute.Strategy:
+        """The strategy that it was compiled in."""
 
 
 class PartedFlow(Protocol):

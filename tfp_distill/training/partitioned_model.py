@@ -52,6 +52,11 @@ class PartitionedModel(keras.Model):
         return tuple(self._part_optimizers) or (self.optimizer,)
 
     @property
+    def parts_run_alone(self) -> bool:
+        """Whether a part needs nothing but what the one before hands on; by default not."""
+        return False
+
+    @property
     def all_parts(self) -> tuple[int, ...] | None:
         """The numbers of all parts; None where there is one part, which is end to end."""
         return tuple(range(len(self._part_optimizers))) or None

@@ -94,7 +94,7 @@ class PrefixCache:
 
     def check(self, model: PartwiseModel) -> None:
         """Raises `ValueError` if the model's parts need more than their input, or it is too big."""
-        if not hasattr(model, "part_input"):
+        if not model.parts_run_alone:
             raise ValueError(
                 "`prefix_cache` must be None where the losses of parts need the data, as those of "
                 f"{model.name!r}, a {type(model).__name__}, do."

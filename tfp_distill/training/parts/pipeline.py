@@ -10,21 +10,21 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_distill.training.batches import unpack_batch
-from tfp_distill.training.contracts import PartedFlow
+from tfp_distill.training.contracts import PartedFlow, PartitionedTraining
 from tfp_distill.training.parts.placed_part import PlacedPart, empty
 
 __all__ = ["PartPipeline", "check_devices", "check_devices_exist"]
 
 
-def check_devices(model: Any, devices: Sequence[str]) -> None:
+def check_devices(model: PartitionedTraining, devices: Sequence[str]) -> None:
     """Raises `ValueError` if the parts of a compiled model cannot work on these devices."""
-    parts = model.all_parts
+    parts = model.all_parts or ()
     if len(devices) != len(parts):
         raise ValueError(
             f"`devices` must be one for each of the {len(parts)} parts of {model.name!r}, got "
             f"{len(devices)}: {', '.join(devices)}."
         )
-    if not hasattr(model, "run_part"):
+    if not model.parts_run_alone:
         raise ValueError(
             "`devices` must be used with a Flow, whose parts need nothing but what the one before "
             f"hands on, got {type(model).__name__} {model.name!r}."
