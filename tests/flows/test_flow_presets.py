@@ -46,7 +46,7 @@ PARAMETERS = {
     "cifar10_glow_teacher": 44_052_720,
     "celeba_glow_student": 7_896_816,
     "celeba_glow_teacher": 60_781_392,
-    "fashion_mnist_glow_student": 51_664,
+    "fashion_mnist_glow_student": 51_728,
     "fashion_mnist_glow_teacher": 307_280,
     "digits_glow_student": 15_312,
     "digits_glow_teacher": 153_680,

@@ -34,7 +34,7 @@ _IMAGES = {
     "cifar10_glow_teacher": ((32, 32, 3), 3, 32, 512, "affine"),
     "celeba_glow_student": ((64, 64, 3), 3, 16, 256, "affine"),
     "celeba_glow_teacher": ((64, 64, 3), 4, 32, 512, "additive"),
-    "fashion_mnist_glow_student": ((28, 28, 1), 2, 4, 48, "affine"),
+    "fashion_mnist_glow_student": ((28, 28, 1), 2, 8, 28, "affine"),
     "fashion_mnist_glow_teacher": ((28, 28, 1), 2, 16, 64, "affine"),
     "digits_glow_student": ((8, 8, 1), 2, 2, 32, "affine"),
     "digits_glow_teacher": ((8, 8, 1), 2, 8, 64, "affine"),
