@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_distill import Flow, GlowConfig, TabularGlowConfig, export_flow, load_flow
+from tfp_distill import (
+    Flow,
+    GlowConfig,
+    Partition,
+    TabularGlowConfig,
+    export_flow,
+    load_flow,
+)
 from tfp_distill.bijectors import ActNorm, MultiScaleChain
 from tfp_distill.evaluation import bits_per_dim, evaluate_likelihood, round_trip_error
 from tfp_distill.flows import interpolate
@@ -331,3 +338,26 @@ def test_no_images_have_an_answer_and_gradients(rows):
     *shapes, gradients = run(tf.zeros([0, 8, 8, 3]))
     assert [tuple(y.shape) for y in shapes] == [(0, 8, 8, 3), (0, 192), (0, 192)]
     assert all(not np.any(gradient) for gradient in gradients)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("memory", "in_parts"), [("plain", False), ("reversible", True)])
+@pytest.mark.usefixtures("optimized_graphs")
+def test_a_replica_without_images_takes_the_step_of_the_other(memory, in_parts, two_replicas):
+    x = _images(9, (8, 8, 3))
+
+    def make():
+        flow = Flow(GlowConfig((8, 8, 3), num_levels=2, steps_per_level=1, hidden_channels=64))
+        flow.adapt(x)
+        partition = Partition.by_block(flow, 2) if in_parts else None
+        flow.compile(keras.optimizers.Adam(1e-3), memory=memory, partition=partition)
+        return flow
+
+    expected = make()
+    with two_replicas.scope():
+        flow = make()
+    for model in (expected, flow):
+        model.fit(tf.data.Dataset.from_tensor_slices(x).batch(8), epochs=2, verbose=0)
+    assert flow.skipped_steps == 0
+    for a, b in zip(flow.trainable_variables, expected.trainable_variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5, rtol=1e-4, err_msg=a.path)
