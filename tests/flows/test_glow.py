@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_distill import (
-    Flow,
-    GlowConfig,
-    Partition,
-    TabularGlowConfig,
-    export_flow,
-    load_flow,
-)
+from tfp_distill import Flow, GlowConfig, Partition, TabularGlowConfig, export_flow, load_flow
 from tfp_distill.bijectors import ActNorm, MultiScaleChain
 from tfp_distill.evaluation import bits_per_dim, evaluate_likelihood, round_trip_error
 from tfp_distill.flows import interpolate

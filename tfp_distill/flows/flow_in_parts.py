@@ -10,11 +10,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import (
-    Segment,
-    TracedChain,
-    uninverted,
-)
+from tfp_distill.bijectors import Segment, TracedChain, uninverted
 from tfp_distill.flows.batches import Batch
 from tfp_distill.flows.config import FlowConfig
 from tfp_distill.training import PartwiseModel, StepRandom

@@ -2,13 +2,7 @@
 
 from tfp_distill.bijectors.chains.multi_scale_chain import MultiScaleChain
 from tfp_distill.bijectors.chains.named_visits import named_visits
-from tfp_distill.bijectors.chains.trace import (
-    Segment,
-    Trace,
-    Visit,
-    flat_events,
-    standard_normal_log_prob,
-)
+from tfp_distill.bijectors.chains.trace import Segment, Trace, Visit, standard_normal_log_prob
 from tfp_distill.bijectors.chains.traced_chain import TracedChain
 
 __all__ = [
@@ -17,7 +11,6 @@ __all__ = [
     "Trace",
     "TracedChain",
     "Visit",
-    "flat_events",
     "named_visits",
     "standard_normal_log_prob",
 ]
