@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
@@ -85,9 +86,8 @@ def compiled(
       jit_compile: whether XLA compiles it; a plain graph otherwise.
     """
     specs = [tf.TensorSpec.from_tensor(example) for example in examples]
-    graph = tf.function(function, autograph=False, jit_compile=jit_compile)
     with shared_traces(not jit_compile):
-        return graph.get_concrete_function(*specs)
+        return _concrete(function, specs, jit_compile=jit_compile)
 
 
 @contextlib.contextmanager
@@ -138,17 +138,19 @@ class CompiledPass:
 
     XLA compiles a function anew for each size of a batch, for a second or several: far longer than
     most calls take. So it compiles for the few sizes that programs choose: 1, and powers of 2 or 10
-    from 256 on. Batches of the sizes that data happen to have run as a plain graph, which takes any
-    size, about as fast. What runs is a function of the batch, and not of what was called before, so
-    that equal calls have equal results to the last bit. Graphs of many thousand operations, such as
-    those of flows of a hundred steps, XLA would compile for a minute: they stay as they are.
+    from 256 on; of what XLA does not suit, for 1 alone, where the many operations of a graph take
+    longer than what they compute. Batches of the sizes that data happen to have run as a plain
+    graph, which takes any size, about as fast. What runs is a function of the batch, and not of
+    what was called before, so that equal calls have equal results to the last bit. Graphs of many
+    thousand operations, such as those of flows of a hundred steps, XLA would compile for a minute:
+    they stay as they are.
 
     Where few rows fill a processor's caches, larger batches run in pieces (`rows_in_cache`).
 
     Args:
       function: of tensors, the first axis of which is that of the batch, as of all its results.
       specs: type of each argument, with an unknown size of the batch.
-      use_xla: whether XLA may compile.
+      suits_xla: whether XLA makes it faster, see `xla_pays`.
       rows_at_once: the rows of a piece; None for the whole batch.
     """
 
@@ -157,16 +159,21 @@ class CompiledPass:
         function: Callable[..., Any],
         specs: Sequence[tf.TensorSpec],
         *,
-        use_xla: bool,
+        suits_xla: bool,
         rows_at_once: int | None = None,
     ) -> None:
-        self._rows_at_once = rows_at_once
-        with shared_traces(not use_xla):
-            graph = tf.function(function, autograph=False).get_concrete_function(*specs)
-        self._graph = self._xla = graph
-        if use_xla and len(graph.graph.get_operations()) <= _LARGEST_GRAPH:
-            whole = tf.function(lambda *batch: graph(*batch), autograph=False, jit_compile=True)
-            self._xla = whole.get_concrete_function(*specs)
+        self._function, self._specs = function, specs
+        self._suits_xla, self._rows_at_once = suits_xla, rows_at_once
+        with shared_traces(not suits_xla):
+            self._graph = _concrete(function, specs, jit_compile=False)
+
+    @functools.cached_property
+    def _xla(self) -> Callable[..., Any]:
+        if _num_operations(self._graph) > _LARGEST_GRAPH:
+            return self._graph
+        # What has shared traces within it is no function for XLA, see `shared_traces`.
+        function = self._graph if self._suits_xla else self._function
+        return _concrete(function, self._specs, jit_compile=True)
 
     def __call__(self, *batch: tf.Tensor) -> Any:
         """Runs the function on a batch."""
@@ -175,19 +182,19 @@ class CompiledPass:
             starts = range(0, number, rows)
             pieces = [self(*(value[start : start + rows] for value in batch)) for start in starts]
             return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *pieces)
-        run = self._xla if _is_chosen(number) else self._graph
-        return run(*batch)
+        by_xla = number == 1 or (self._suits_xla and _is_chosen(number))
+        return (self._xla if by_xla else self._graph)(*batch)
 
 
 class CompiledPasses:
     """The passes of one model, each made when it is first called.
 
     Args:
-      use_xla: whether XLA may compile them.
+      suits_xla: whether XLA makes them faster, see `xla_pays`.
     """
 
-    def __init__(self, *, use_xla: bool) -> None:
-        self._use_xla = use_xla
+    def __init__(self, *, suits_xla: bool) -> None:
+        self._suits_xla = suits_xla
         self._passes: dict[Hashable, CompiledPass] = {}
 
     def __call__(
@@ -210,13 +217,32 @@ class CompiledPasses:
         if key not in self._passes:
             specs = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in batch]
             self._passes[key] = CompiledPass(
-                function, specs, use_xla=self._use_xla, rows_at_once=rows_at_once
+                function, specs, suits_xla=self._suits_xla, rows_at_once=rows_at_once
             )
         return self._passes[key](*batch)
 
 
+def _concrete(
+    function: Callable[..., Any], specs: Sequence[tf.TensorSpec], *, jit_compile: bool
+) -> Callable[..., Any]:
+    """Traces a function of tensors.
+
+    It is wrapped, because TensorFlow, when it calls what it has traced, takes an argument that was
+    left to its default for a missing one: before it goes on, it prints all tensors into a message
+    that nobody sees, which takes milliseconds.
+    """
+    wrapped = tf.function(lambda *batch: function(*batch), autograph=False, jit_compile=jit_compile)
+    return wrapped.get_concrete_function(*specs)
+
+
+def _num_operations(graph: Any) -> int:
+    """Returns how many operations a traced function runs, those of shared traces included."""
+    definition = graph.graph.as_graph_def()
+    sizes = {f.signature.name: len(f.node_def) for f in definition.library.function}
+    return sum(sizes.get(node.attr["f"].func.name, 1) for node in definition.node)
+
+
 def _is_chosen(size: int) -> bool:
-    """Returns whether a batch size is one that programs choose, see `CompiledPass`."""
-    if size < _SMALLEST_CHOSEN:
-        return size == 1
-    return size & (size - 1) == 0 or size == 10 ** (len(str(size)) - 1)
+    """Returns whether a batch size is one of those that programs choose for many rows."""
+    is_round = size & (size - 1) == 0 or size == 10 ** (len(str(size)) - 1)
+    return size >= _SMALLEST_CHOSEN and is_round

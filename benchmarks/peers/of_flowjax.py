@@ -28,8 +28,8 @@ def _make(case: Case):
 
 
 def build(case: Case) -> tuple[Operations, int] | None:
-    """Makes the flow; there is none for images."""
-    if case["kind"] == "glow":
+    """Makes the flow; there is none for images, and no linear maps for couplings."""
+    if case["kind"] in ("affine", "glow"):
         return None
     flow = _make(case)
     trained, fixed = equinox.partition(

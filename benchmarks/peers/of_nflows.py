@@ -1,4 +1,4 @@
-"""nflows (Durkan, Bekasov, Murray and Papamakarios): MAF, and splines by coupling."""
+"""nflows (Durkan, Bekasov, Murray and Papamakarios): MAF, splines and affine maps by coupling."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ def _step(case: Case, index: int) -> list[transforms.Transform]:
             ),
         ]
     mask = torch.arange(dims) % 2 == index % 2
+    if case["kind"] == "affine":
+        blocks = (case["layers"] - 1) // 2  # of two layers, after the first layer.
+        return [
+            transforms.ActNorm(dims),
+            transforms.LULinear(dims, identity_init=True),
+            transforms.AffineCouplingTransform(
+                mask.int(),
+                lambda inputs, outputs: nn.nets.ResidualNet(
+                    inputs, outputs, hidden, num_blocks=blocks
+                ),
+            ),
+        ]
     return [
         transforms.RandomPermutation(dims),
         transforms.PiecewiseRationalQuadraticCouplingTransform(

@@ -1,4 +1,4 @@
-"""normflows (Stimper et al., 2023): MAF, splines by coupling, and Glow."""
+"""normflows (Stimper et al., 2023): MAF, splines and affine maps by coupling, and Glow."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ def _rows(case: Case) -> tuple[Operations, int]:
     dims, hidden = case["dims"], case["hidden"]
     steps = []
     for index in range(case["steps"]):
+        if case["kind"] == "affine":
+            kept = dims - dims // 2
+            sizes = [kept, *[hidden] * case["layers"], 2 * (dims - kept)]
+            steps += [
+                normflows.flows.AffineCouplingBlock(normflows.nets.MLP(sizes, init_zeros=True)),
+                normflows.flows.InvertibleAffine(dims),
+                normflows.flows.ActNorm(dims),
+            ]
+            continue
         if case["kind"] == "maf":
             steps.append(
                 normflows.flows.MaskedAffineAutoregressive(

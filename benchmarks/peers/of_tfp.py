@@ -64,6 +64,25 @@ def _spline(case: Case) -> tfb.Bijector:
     return tfb.Chain(steps)
 
 
+def _affine(case: Case) -> tfb.Bijector:
+    dims, kept, layers = case["dims"], case["dims"] // 2, tf_keras.layers
+    steps = []
+    for _ in range(case["steps"]):
+        hidden = [layers.Dense(case["hidden"], "relu") for _ in range(case["layers"])]
+        network = tf_keras.Sequential([*hidden, layers.Dense(2 * (dims - kept))])
+        network.build((None, kept))
+
+        def shift_and_log_scale(x, units, network=network, **condition):
+            return tf.split(network(x), 2, axis=-1)
+
+        mixed = tfb.ScaleMatvecLU(tf.Variable(tf.eye(dims)), tf.range(dims))
+        scale, shift = tf.Variable(tf.ones(dims)), tf.Variable(tf.zeros(dims))
+        steps.append(tfb.RealNVP(num_masked=kept, shift_and_log_scale_fn=shift_and_log_scale))
+        # The linear map multiplies on the way to the latents, where training goes.
+        steps += [tfb.Invert(mixed), tfb.Shift(shift), tfb.Scale(scale)]
+    return tfb.Chain(steps)
+
+
 def _glow(case: Case) -> tfb.Bijector:
     return tfb.Glow(
         output_shape=tuple(case["shape"]),
@@ -74,10 +93,13 @@ def _glow(case: Case) -> tfb.Bijector:
     )
 
 
+KINDS = {"maf": _maf, "spline": _spline, "affine": _affine, "glow": _glow}
+
+
 def build(case: Case) -> tuple[Operations, int]:
     """Makes the flow."""
     use_xla = "--xla" in sys.argv
-    bijector = {"maf": _maf, "spline": _spline, "glow": _glow}[case["kind"]](case)
+    bijector = KINDS[case["kind"]](case)
     shape = tuple(case["shape"]) if case["kind"] == "glow" else (case["dims"],)
     base = tfd.Sample(tfd.Normal(0.0, 1.0), bijector.inverse_event_shape(shape))
     flow = tfd.TransformedDistribution(base, bijector)

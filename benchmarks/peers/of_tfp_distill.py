@@ -27,6 +27,13 @@ def _config(case: Case) -> tfp_distill.FlowConfig:
             num_hidden_layers=2,
             coupling="spline",
         )
+    if case["kind"] == "affine":
+        return tfp_distill.TabularGlowConfig(
+            dims=case["dims"],
+            num_steps=case["steps"],
+            hidden_units=case["hidden"],
+            num_hidden_layers=case["layers"],
+        )
     return tfp_distill.GlowConfig(
         tuple(case["shape"]),
         num_levels=case["levels"],

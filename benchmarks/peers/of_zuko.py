@@ -8,8 +8,8 @@ from worker import Case, Operations, serve
 
 
 def build(case: Case) -> tuple[Operations, int] | None:
-    """Makes the flow; there is none for images."""
-    if case["kind"] == "glow":
+    """Makes the flow; there is none for images, and no linear maps for couplings."""
+    if case["kind"] in ("affine", "glow"):
         return None
     of_both = dict(transforms=case["steps"], hidden_features=[case["hidden"]] * 2)
     if case["kind"] == "maf":

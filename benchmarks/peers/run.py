@@ -3,12 +3,13 @@
     python benchmarks/peers/run.py --environments=DIRECTORY --out=peers.json
 
 Each library works in a process of its own, in an environment that is made at the first run:
-PyTorch for zuko, nflows and normflows, JAX for flowjax; tfp_distill and TensorFlow Probability are
-those of the Python that runs this. For every operation the processes take turns, one at a time, so
-that what slows the machine slows all of them; printed are medians in ms, and beside them how often
-tfp_distill is as fast. The first calls, with what they trace and compile, are in the file alone, as
-are parameters and peak memory (of the process, after all that it did before). Quiet machine
-required.
+PyTorch for zuko, nflows and normflows, as they come and by `torch.compile`, JAX for flowjax;
+tfp_distill and TensorFlow Probability are those of the Python that runs this. For every operation
+the processes take turns, one at a time, so that what slows the machine slows all of them; printed
+are medians in ms, and beside them how often tfp_distill is as fast. The first calls, with what they
+trace and compile, are in the file alone, as are parameters, peak memory (of the process, after all
+that it did before) and the seconds of a start with the imports. What a library says of a failure is
+in `DIRECTORY/NAME.log`. Quiet machine required.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -35,29 +37,34 @@ PEERS = {
     "zuko": ("torch", ["of_zuko.py"]),
     "nflows": ("torch", ["of_nflows.py"]),
     "normflows": ("torch", ["of_normflows.py"]),
+    "zuko, compiled": ("torch", ["of_zuko.py", "--compile"]),
+    "nflows, compiled": ("torch", ["of_nflows.py", "--compile"]),
+    "normflows, compiled": ("torch", ["of_normflows.py", "--compile"]),
     "flowjax": ("jax", ["of_flowjax.py"]),
 }
-CASES = (
-    {"name": "MAF D=6", "kind": "maf", "dims": 6, "steps": 6, "hidden": 32},
-    {"name": "MAF D=63", "kind": "maf", "dims": 63, "steps": 3, "hidden": 32},
-    {"name": "spline coupling D=6", "kind": "spline", "dims": 6, "steps": 4, "hidden": 24},
-    {
-        "name": "Glow 32x32x3",
-        "kind": "glow",
-        "shape": (32, 32, 3),
-        "levels": 3,
-        "steps": 4,
-        "hidden": 64,
-    },
-)
 ROWS = (("step", 16_384), *(("log_prob", n) for n in (1, 256, 16_384)), ("sample", 4096))
 IMAGES = (("step", 32), *((way, n) for way in ("log_prob", "sample") for n in (1, 32)))
+WIDE_IMAGES = (("step", 8), ("log_prob", 8), ("sample", 8))
+_MAF = {"kind": "maf", "hidden": 32}
+_GLOW = {"kind": "glow", "shape": (32, 32, 3), "levels": 3, "steps": 4}
+# A flow, and what is done with it.
+CASES = (
+    ({"name": "MAF D=6", "dims": 6, "steps": 6, **_MAF}, ROWS),
+    ({"name": "MAF D=63", "dims": 63, "steps": 3, **_MAF}, ROWS),
+    ({"name": "spline coupling D=6", "kind": "spline", "dims": 6, "steps": 4, "hidden": 24}, ROWS),
+    (
+        {"name": "Glow D=43", "kind": "affine", "dims": 43, "steps": 5, "hidden": 64, "layers": 5},
+        ROWS,
+    ),
+    ({"name": "Glow 32x32x3", "hidden": 64, **_GLOW}, IMAGES),
+    ({"name": "Glow 32x32x3, 512 channels", "hidden": 512, **_GLOW}, WIDE_IMAGES),
+)
 TURNS, SECONDS = 15, 3.0
 
 _ENVIRONMENTS = flags.DEFINE_string("environments", None, "Where environments are.", required=True)
 _OUT = flags.DEFINE_string("out", None, "The JSON file to write.")
 _TORCH = flags.DEFINE_string("torch", "torch", "What pip installs of PyTorch.")
-_CASES = flags.DEFINE_list("cases", [case["name"] for case in CASES], "Which of them.")
+_CASES = flags.DEFINE_multi_string("case", None, "One of the flows; all, if none is named.")
 
 
 class Worker:
@@ -65,14 +72,18 @@ class Worker:
 
     def __init__(self, name: str, python: str, command: list[str]) -> None:
         self._name, self._ended = name, False
+        began = time.perf_counter()
+        self._log = (pathlib.Path(_ENVIRONMENTS.value) / f"{name}.log").open("w")
         self._process = subprocess.Popen(
             [python, *command],
             cwd=HERE,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
             text=True,
         )
+        self._process.stdout.readline()
+        self.start_up_seconds = round(time.perf_counter() - began, 2)
 
     def __call__(self, case: Mapping[str, Any], operation: str, batch: int, number: int) -> dict:
         """Returns what the worker answers; nothing, from the first failure on."""
@@ -89,6 +100,7 @@ class Worker:
         """Ends the process."""
         self._process.stdin.close()
         self._process.wait()
+        self._log.close()
 
 
 def _python_of(environment: str) -> str:
@@ -146,12 +158,18 @@ def _workers() -> Iterator[dict[str, Worker]]:
 def main(argv: list[str]) -> None:
     """Prints a line for each case, operation and batch, and writes all figures."""
     del argv
+    names = [case["name"] for case, _ in CASES]
+    for name in _CASES.value or ():
+        if name not in names:
+            raise app.UsageError(f"--case must be one of {names}, got {name!r}.")
     rows = []
     with _workers() as workers:
-        for case in CASES:
-            if case["name"] not in _CASES.value:
+        start_ups = {name: worker.start_up_seconds for name, worker in workers.items()}
+        print(f"Seconds of a start: {start_ups}", flush=True)
+        for case, operations in CASES:
+            if case["name"] not in (_CASES.value or names):
                 continue
-            for operation, batch in IMAGES if case["kind"] == "glow" else ROWS:
+            for operation, batch in operations:
                 found = _measure(workers, case, operation, batch)
                 rows.append({"case": case["name"], "operation": operation, "batch": batch, **found})
                 parts = (
@@ -159,7 +177,8 @@ def main(argv: list[str]) -> None:
                 )
                 print(f"{case['name']}, {operation} {batch:,}: {';  '.join(parts)}", flush=True)
     if _OUT.value:
-        pathlib.Path(_OUT.value).write_text(json.dumps(rows, indent=1) + "\n")
+        figures = {"start_up_seconds": start_ups, "rows": rows}
+        pathlib.Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,11 +23,12 @@ Operations = Mapping[str, Callable[[int], Callable[[], object]]]
 
 
 def serve(build: Callable[[Case], tuple[Operations, int] | None]) -> None:
-    """Answers requests on standard input until it ends.
+    """Says that it is ready, and answers requests on standard input until it ends.
 
     A request is a line `{"case": ..., "operation": ..., "batch": ..., "number": ...}`; the answer
     has the seconds of so many calls, one after the other, the number of parameters of the flow and
-    the peak of the process's memory in MiB; or nothing, where the library has no such flow.
+    the peak of the process's memory in MiB. It has nothing where the library has no such flow, or
+    fails.
 
     Args:
       build: makes the operations and the number of parameters of a case; None if it has none.
@@ -35,20 +37,29 @@ def serve(build: Callable[[Case], tuple[Operations, int] | None]) -> None:
     os.dup2(2, 1)  # What a library prints is no answer.
     built: dict[str, tuple[Operations, int] | None] = {}
     calls: dict[tuple[str, str, int], Callable[[], object]] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
+
+    def answer_to(request):
         case, operation, batch = request["case"], request["operation"], request["batch"]
         if case["name"] not in built:
             built[case["name"]] = build(case)
-        answer = {}
-        if built[case["name"]] is not None:
-            operations, parameters = built[case["name"]]
-            key = (case["name"], operation, batch)
-            if key not in calls:
-                calls[key] = operations[operation](batch)
-            seconds = [_seconds(calls[key]) for _ in range(request["number"])]
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            answer = {"seconds": seconds, "parameters": parameters, "peak_mib": round(peak)}
+        if built[case["name"]] is None:
+            return {}
+        operations, parameters = built[case["name"]]
+        key = (case["name"], operation, batch)
+        if key not in calls:
+            calls[key] = operations[operation](batch)
+        seconds = [_seconds(calls[key]) for _ in range(request["number"])]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {"seconds": seconds, "parameters": parameters, "peak_mib": round(peak)}
+
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        try:
+            answer = answer_to(json.loads(line))
+        except Exception:
+            # Whatever a compiler of theirs stumbles over: the other operations go on.
+            traceback.print_exc()
+            answer = {}
         print(json.dumps(answer), file=answers, flush=True)
 
 

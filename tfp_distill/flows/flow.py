@@ -62,7 +62,7 @@ class Flow(FlowInParts):
         self._bijector = config.build_bijector()
         recompute_passes(self._bijector.bijectors[1:])
         self._bijector_layers = list(self._bijector.keras_layers)
-        self._passes = CompiledPasses(use_xla=xla_pays(config.suits_xla))
+        self._passes = CompiledPasses(suits_xla=xla_pays(config.suits_xla))
         self._rows_at_once = [config.rows_at_once(generative=way) for way in (False, True)]
         self._make_distribution = functools.cache(lambda: FlowDistribution(self))
         self.built = True
