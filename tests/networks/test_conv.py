@@ -22,6 +22,22 @@ def test_shape_size_and_zero_output(inputs, outputs):
     np.testing.assert_array_equal(y, np.zeros([8, 6, 5, outputs]))
 
 
+def _as_written(network, x):
+    """Returns the outputs of the formulas, with TensorFlow's own gradients."""
+    weights = {weight.name: weight.value for weight in network.weights}
+
+    def convolve(x, name):
+        return tf.nn.conv2d(x, weights[name], strides=1, padding="SAME")
+
+    h = x
+    for index in range(2):
+        scale, bias = weights[f"hidden_{index}_scale"], weights[f"hidden_{index}_bias"]
+        h = tf.nn.relu(convolve(h, f"hidden_{index}_kernel") * scale + bias)
+    return (convolve(h, "kernel") + weights["bias"]) * tf.exp(
+        10 * tf.tanh(3 * weights["log_scale"] / 10)
+    )
+
+
 def test_agrees_with_kerass_layers(randomize):
     network = ConvConditioner(2, 4, hidden_channels=5)
     randomize([network])
@@ -38,6 +54,27 @@ def test_agrees_with_kerass_layers(randomize):
     convolution.set_weights([weights["kernel"], weights["bias"]])
     expected = convolution(h) * np.exp(10 * np.tanh(3 * weights["log_scale"] / 10))
     np.testing.assert_allclose(network(_images(2)), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("use_xla", [False, True])
+def test_gradients_are_those_of_the_formulas(use_xla, randomize):
+    network = ConvConditioner(2, 4, hidden_channels=5)
+    randomize([network])
+
+    @tf.function(jit_compile=use_xla)
+    def outputs_and_gradients(run, x):
+        weights = [weight.value for weight in network.trainable_weights]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = run(x)
+            loss = tf.reduce_sum(tf.sin(y))
+        return y, *tape.gradient(loss, [x, *weights])
+
+    for x in (_images(2), _images(2)[:1]):
+        found = outputs_and_gradients(network, x)
+        expected = outputs_and_gradients(lambda x: _as_written(network, x), x)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_zero_convolution_scales_each_channel():
