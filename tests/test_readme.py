@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from absl import flags
 
+from tfp_distill import Flow
+
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -47,7 +49,7 @@ def blocks(language, text=README + GUIDE):
 
 def commands():
     """Returns the commands of our own scripts, those within longer lines too."""
-    lines = "\n".join(blocks("shell")).splitlines()
+    lines = "\n".join(blocks("shell")).replace("\\\n", " ").splitlines()
     parts = [part.strip() for line in lines for part in line.split("&&")]
     parts = [part.removeprefix(".venv/bin/") for part in parts]
     return [part for part in parts if part.startswith("tfp-")]
@@ -114,6 +116,8 @@ def for_seconds(command):
         extra.append("--data=embedded")
     if "fashion_mnist" in command:  # Of the same kind, and comes with the library.
         extra.append("--data=digits")
+    if "mixture" in command:
+        extra.append("--students=student,mixture")
     return extra
 
 
@@ -124,6 +128,9 @@ def test_commands(run_dir, empty_directory):
         rows = np.random.default_rng(0).normal(size=(1000, 6))
         np.savetxt("samples.csv", rows, delimiter=",", header="a,b,c,d,e,f", comments="")
     of_run = [command for command in commands() if run_dir_of(command) == run_dir]
+    for teacher in re.findall(r"--teacher_path=(\S+)", "\n".join(of_run)):  # Of another run.
+        (empty_directory / teacher).parent.mkdir(parents=True)
+        Flow.from_preset("digits_glow_teacher").save(empty_directory / teacher)
     for number, command in enumerate(of_run):
         run(command, () if number else for_seconds(command))
     directory = empty_directory / run_dir

@@ -64,20 +64,27 @@ def _spline(case: Case) -> tfb.Bijector:
     return tfb.Chain(steps)
 
 
+class _ShiftAndLogScale(tf.Module):
+    """A conditioner of an affine coupling."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        dense = [tf_keras.layers.Dense(hidden, "relu") for _ in range(layers)]
+        self.network = tf_keras.Sequential([*dense, tf_keras.layers.Dense(2 * outputs)])
+        self.network.build((None, inputs))
+
+    def __call__(self, x, output_units, **condition):
+        return tf.split(self.network(x), 2, axis=-1)
+
+
 def _affine(case: Case) -> tfb.Bijector:
-    dims, kept, layers = case["dims"], case["dims"] // 2, tf_keras.layers
+    dims, kept = case["dims"], case["dims"] // 2
     steps = []
     for _ in range(case["steps"]):
-        hidden = [layers.Dense(case["hidden"], "relu") for _ in range(case["layers"])]
-        network = tf_keras.Sequential([*hidden, layers.Dense(2 * (dims - kept))])
-        network.build((None, kept))
-
-        def shift_and_log_scale(x, units, network=network, **condition):
-            return tf.split(network(x), 2, axis=-1)
-
+        conditioner = _ShiftAndLogScale(kept, dims - kept, case["hidden"], case["layers"])
         mixed = tfb.ScaleMatvecLU(tf.Variable(tf.eye(dims)), tf.range(dims))
         scale, shift = tf.Variable(tf.ones(dims)), tf.Variable(tf.zeros(dims))
-        steps.append(tfb.RealNVP(num_masked=kept, shift_and_log_scale_fn=shift_and_log_scale))
+        steps.append(tfb.RealNVP(num_masked=kept, shift_and_log_scale_fn=conditioner))
         # The linear map multiplies on the way to the latents, where training goes.
         steps += [tfb.Invert(mixed), tfb.Shift(shift), tfb.Scale(scale)]
     return tfb.Chain(steps)

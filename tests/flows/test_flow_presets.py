@@ -48,7 +48,7 @@ PARAMETERS = {
     "celeba_glow_teacher": 60_781_392,
     "fashion_mnist_glow_student": 51_728,
     "fashion_mnist_glow_teacher": 307_280,
-    "digits_glow_student": 15_312,
+    "digits_glow_student": 15_424,
     "digits_glow_teacher": 153_680,
 }
 

@@ -31,7 +31,7 @@ IMAGES = {
     "cifar10_glow": ((32, 32, 3), PixelFormat(), 44_052_720, 11_015_664),
     "celeba_glow": ((64, 64, 3), PixelFormat(), 60_781_392, 7_896_816),
     "fashion_mnist_glow": ((28, 28, 1), PixelFormat(), 307_280, 51_728),
-    "digits_glow": ((8, 8, 1), PixelFormat(num_bits=4), 153_680, 15_312),
+    "digits_glow": ((8, 8, 1), PixelFormat(num_bits=4), 153_680, 15_424),
 }
 
 

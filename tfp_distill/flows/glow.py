@@ -128,9 +128,11 @@ class GlowConfig(FlowConfig):
 
     @property
     def fewest_weights(self) -> int:
-        """Matrices of the linear maps of the last level, and of hidden layers."""
-        channels = self.image_shape[-1] * 2 ** (self.num_levels + 1)
-        return self.steps_per_level * channels**2 + self.num_steps * self.hidden_channels**2
+        """Matrices of the linear maps of the last level, and kernels of all hidden layers."""
+        channels = [self.image_shape[-1] * 2 ** (n + 2) for n in range(self.num_levels)]
+        hidden = self.num_levels * self.hidden_channels**2
+        kernels = hidden + 9 * sum(channels) * self.hidden_channels  # 1x1, and both of 3x3.
+        return self.steps_per_level * (channels[-1] ** 2 + kernels)
 
     def build_bijector(self) -> MultiScaleChain:
         """Builds the chain: `Standardize`, then one `TracedChain` a step."""

@@ -36,7 +36,7 @@ _IMAGES = {
     "celeba_glow_teacher": ((64, 64, 3), 4, 32, 512, "additive"),
     "fashion_mnist_glow_student": ((28, 28, 1), 2, 8, 28, "affine"),
     "fashion_mnist_glow_teacher": ((28, 28, 1), 2, 16, 64, "affine"),
-    "digits_glow_student": ((8, 8, 1), 2, 2, 32, "affine"),
+    "digits_glow_student": ((8, 8, 1), 2, 4, 18, "affine"),
     "digits_glow_teacher": ((8, 8, 1), 2, 8, 64, "affine"),
 }
 
