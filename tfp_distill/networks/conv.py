@@ -110,7 +110,8 @@ class ConvConditioner(keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `[batch, H, W, outputs]` for `[batch, H, W, inputs]`."""
         scaled = [k.value * s.value for k, s in zip(self._kernels, self._scales, strict=True)]
-        first, second = (bias.value for bias in self._biases)
+        # A custom gradient takes tensors: under a strategy, a bias is a variable with replicas.
+        first, second = (tf.convert_to_tensor(bias.value) for bias in self._biases)
         x = _convolve(x, scaled[0], first, activation=tf.nn.relu)
         return self._output(_rectified_pointwise(x, scaled[1], second))
 
