@@ -108,7 +108,7 @@ def for_seconds(command):
     extra = list(SHORT)
     if "--students" not in command and "flagfile" not in command:
         extra += RACE if shlex.split(command)[0] == "tfp-distill" else ()
-    if "flagfile" in command and "sampler" not in command:
+    if "flagfile" in command and "sampler" not in command and "--students" not in command:
         extra.append("--students=student")
     if "train-parts" in command:  # An epoch for each of two parts, and one end to end.
         extra += ["--student_training_steps=3", "--student_depth=2"]
@@ -116,8 +116,6 @@ def for_seconds(command):
         extra.append("--data=embedded")
     if "fashion_mnist" in command:  # Of the same kind, and comes with the library.
         extra.append("--data=digits")
-    if "mixture" in command:
-        extra.append("--students=student,mixture")
     return extra
 
 

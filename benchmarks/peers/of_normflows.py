@@ -9,34 +9,31 @@ from torch_operations import operations_of
 from worker import Case, Operations, serve
 
 
-def _rows(case: Case) -> tuple[Operations, int]:
+def _step(case: Case, index: int) -> list[normflows.flows.Flow]:
     dims, hidden = case["dims"], case["hidden"]
-    steps = []
-    for index in range(case["steps"]):
-        if case["kind"] == "affine":
-            kept = dims - dims // 2
-            sizes = [kept, *[hidden] * case["layers"], 2 * (dims - kept)]
-            steps += [
-                normflows.flows.AffineCouplingBlock(normflows.nets.MLP(sizes, init_zeros=True)),
-                normflows.flows.InvertibleAffine(dims),
-                normflows.flows.ActNorm(dims),
-            ]
-            continue
-        if case["kind"] == "maf":
-            steps.append(
-                normflows.flows.MaskedAffineAutoregressive(
-                    dims, hidden, num_blocks=1, use_residual_blocks=False
-                )
-            )
-        else:
-            steps.append(
-                normflows.flows.CoupledRationalQuadraticSpline(
-                    dims, 1, hidden, num_bins=8, tail_bound=4.0, reverse_mask=index % 2 == 1
-                )
-            )
-        steps.append(normflows.flows.Permute(dims, mode="swap"))
-    flow = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(dims), steps)
-    return operations_of(flow, (dims,), flow.log_prob, lambda n: flow.sample(n)[0])
+    if case["kind"] == "affine":
+        kept = dims - dims // 2
+        sizes = [kept, *[hidden] * case["layers"], 2 * (dims - kept)]
+        return [
+            normflows.flows.AffineCouplingBlock(normflows.nets.MLP(sizes, init_zeros=True)),
+            normflows.flows.InvertibleAffine(dims),
+            normflows.flows.ActNorm(dims),
+        ]
+    if case["kind"] == "maf":
+        step = normflows.flows.MaskedAffineAutoregressive(
+            dims, hidden, num_blocks=1, use_residual_blocks=False
+        )
+    else:
+        step = normflows.flows.CoupledRationalQuadraticSpline(
+            dims, 1, hidden, num_bins=8, tail_bound=4.0, reverse_mask=index % 2 == 1
+        )
+    return [step, normflows.flows.Permute(dims, mode="swap")]
+
+
+def _rows(case: Case) -> tuple[Operations, int]:
+    steps = [member for index in range(case["steps"]) for member in _step(case, index)]
+    flow = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(case["dims"]), steps)
+    return operations_of(flow, (case["dims"],), flow.log_prob, lambda n: flow.sample(n)[0])
 
 
 def _images(case: Case) -> tuple[Operations, int]:

@@ -28,20 +28,20 @@ def _maf(case: Case) -> tfb.Bijector:
     return tfb.Chain(steps[:-1])
 
 
+def _network(inputs: int, outputs: int, hidden: int, layers: int) -> tf_keras.Model:
+    dense = [tf_keras.layers.Dense(hidden, "relu") for _ in range(layers)]
+    network = tf_keras.Sequential([*dense, tf_keras.layers.Dense(outputs)])
+    network.build((None, inputs))
+    return network
+
+
 class _Spline(tf.Module):
     """A conditioner, and the spline that it makes for the other half."""
 
     def __init__(self, inputs: int, outputs: int, hidden: int, bins: int = 8) -> None:
         super().__init__()
-        layers = tf_keras.layers
         self._sizes, self._shape = [bins, bins, bins - 1], [outputs, 3 * bins - 1]
-        self.network = tf_keras.Sequential(
-            [
-                layers.Dense(hidden, "relu", input_shape=(inputs,)),
-                layers.Dense(hidden, "relu"),
-                layers.Dense(outputs * (3 * bins - 1)),
-            ]
-        )
+        self.network = _network(inputs, outputs * (3 * bins - 1), hidden, layers=2)
 
     def __call__(self, x, output_units, **condition):
         parameters = tf.reshape(self.network(x), [-1, *self._shape])
@@ -69,9 +69,7 @@ class _ShiftAndLogScale(tf.Module):
 
     def __init__(self, inputs: int, outputs: int, hidden: int, layers: int) -> None:
         super().__init__()
-        dense = [tf_keras.layers.Dense(hidden, "relu") for _ in range(layers)]
-        self.network = tf_keras.Sequential([*dense, tf_keras.layers.Dense(2 * outputs)])
-        self.network.build((None, inputs))
+        self.network = _network(inputs, 2 * outputs, hidden, layers)
 
     def __call__(self, x, output_units, **condition):
         return tf.split(self.network(x), 2, axis=-1)

@@ -15,6 +15,7 @@ in `DIRECTORY/NAME.log`. Quiet machine required.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import pathlib
 import statistics
@@ -64,7 +65,8 @@ TURNS, SECONDS = 15, 3.0
 _ENVIRONMENTS = flags.DEFINE_string("environments", None, "Where environments are.", required=True)
 _OUT = flags.DEFINE_string("out", None, "The JSON file to write.")
 _TORCH = flags.DEFINE_string("torch", "torch", "What pip installs of PyTorch.")
-_CASES = flags.DEFINE_multi_string("case", None, "One of the flows; all, if none is named.")
+_NAMES = [case["name"] for case, _ in CASES]
+_CASES = flags.DEFINE_multi_enum("case", _NAMES, _NAMES, "One of the flows; all, if none is named.")
 
 
 class Worker:
@@ -86,7 +88,7 @@ class Worker:
         self.start_up_seconds = round(time.perf_counter() - began, 2)
 
     def __call__(self, case: Mapping[str, Any], operation: str, batch: int, number: int) -> dict:
-        """Returns what the worker answers; nothing, from the first failure on."""
+        """Returns what the worker answers: nothing where it fails or its process has ended."""
         request = {"case": case, "operation": operation, "batch": batch, "number": number}
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -103,6 +105,7 @@ class Worker:
         self._log.close()
 
 
+@functools.cache
 def _python_of(environment: str) -> str:
     """Returns the interpreter of an environment, which is made where it is not there."""
     if not environment:
@@ -144,6 +147,7 @@ def _measure(
 
 @contextlib.contextmanager
 def _workers() -> Iterator[dict[str, Worker]]:
+    pathlib.Path(_ENVIRONMENTS.value).mkdir(parents=True, exist_ok=True)
     workers = {
         name: Worker(name, _python_of(environment), command)
         for name, (environment, command) in PEERS.items()
@@ -158,16 +162,12 @@ def _workers() -> Iterator[dict[str, Worker]]:
 def main(argv: list[str]) -> None:
     """Prints a line for each case, operation and batch, and writes all figures."""
     del argv
-    names = [case["name"] for case, _ in CASES]
-    for name in _CASES.value or ():
-        if name not in names:
-            raise app.UsageError(f"--case must be one of {names}, got {name!r}.")
     rows = []
     with _workers() as workers:
         start_ups = {name: worker.start_up_seconds for name, worker in workers.items()}
         print(f"Seconds of a start: {start_ups}", flush=True)
         for case, operations in CASES:
-            if case["name"] not in (_CASES.value or names):
+            if case["name"] not in _CASES.value:
                 continue
             for operation, batch in operations:
                 found = _measure(workers, case, operation, batch)
