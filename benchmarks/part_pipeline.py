@@ -55,7 +55,8 @@ def main(argv: list[str]) -> None:
                 times[name].append((time.perf_counter() - began) / _STEPS.value)
     print(f"devices {', '.join(DEVICES)}")
     print(partition)
-    print(f"bytes a step: forward {sum(partition.bytes_handed(_ROWS.value)):,}, backward 0")
+    numbers = sum(flow.handed_size(part) for part in range(1, len(flow.parts)))
+    print(f"bytes a step: forward {4 * numbers * _ROWS.value:,}, backward 0")
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():
         print(f"{name:<12} {1e3 * value:8.2f} ms a batch")

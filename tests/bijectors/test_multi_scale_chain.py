@@ -13,6 +13,7 @@ from tfp_distill.bijectors import (
     MultiScaleChain,
     Squeeze,
     Standardize,
+    State,
     TracedChain,
     standard_normal_log_prob,
 )
@@ -71,14 +72,20 @@ def _squeezed(latent, times=1):
 
 @pytest.mark.parametrize("boundaries", [(0,), (1,), (2,), (3,), (1, 2, 3), (0, 1, 2, 3)])
 def test_segments_hand_on_what_is_in_the_flow_and_make_up_the_likelihood(chain, boundaries):
-    state, total = X, 0.0
+    state, total, trace = State(X), 0.0, chain.trace(X)
     ends = (*boundaries, 4)
     for begin, end in zip((0, *(b + 1 for b in boundaries)), ends, strict=True):
-        segment = chain.segment(begin, end, state)
+        segment = chain.segment(begin, end, state, shown=[end])
+        np.testing.assert_array_equal(segment.latents[end], trace.latents[end])
+        # What has left the flow is of use for latents only.
+        alone = chain.segment(begin, end, State(state.value))
+        np.testing.assert_array_equal(alone.log_prob, segment.log_prob)
         state, total = segment.state, total + segment.log_prob
-        assert np.prod(state.shape[1:]) == (32 if end < 2 else 16)  # Level 1 ends with step 2.
-    total += standard_normal_log_prob(tf.reshape(state, [len(X), -1]))
-    np.testing.assert_allclose(total, chain.trace(X).log_prob(), rtol=1e-5)
+        # Level 1 ends with step 2.
+        assert np.prod(state.value.shape[1:]) == (32 if end < 2 else 16)
+        assert len(state.factored_out) == (end >= 2)
+    total += standard_normal_log_prob(tf.reshape(state.value, [len(X), -1]))
+    np.testing.assert_allclose(total, trace.log_prob(), rtol=1e-5)
 
 
 def test_a_pass_is_that_of_its_parts_written_out(chain):
@@ -182,27 +189,6 @@ def test_initialisation_normalises_every_step_and_every_network(randomize):
             if isinstance(member, ActNorm):
                 np.testing.assert_allclose(np.mean(image, (0, 1, 2)), 0, atol=1e-3)
                 np.testing.assert_allclose(np.std(image, (0, 1, 2)), 1, atol=1e-3)
-
-
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_stopped_gradient_reaches_its_own_step_and_none_before(chain, stop):
-    with tf.GradientTape(persistent=True) as tape:
-        trace = chain.trace(X, stop_gradient_after=[stop])
-        last, at_stop = (tf.reduce_sum(trace.latents[i] ** 2) for i in (-1, stop))
-    np.testing.assert_array_equal(trace.latents[-1], chain.trace(X).latents[-1])
-    for index, step in enumerate(chain.bijectors):
-        if weights := step.trainable_variables:
-            gradients = tape.gradient(last, weights)
-            assert all((g is None) == (index <= stop) for g in gradients), index
-            gradients = tape.gradient(at_stop, weights)
-            assert all((g is None) == (index > stop) for g in gradients), index
-
-
-@pytest.mark.parametrize("until", range(5))
-def test_a_trace_may_end_early(chain, until):
-    trace, whole = chain.trace(X, until=until), chain.trace(X)
-    assert (len(trace.latents), len(trace.ildjs)) == (until + 1, until + 1)
-    np.testing.assert_array_equal(trace.latents[until], whole.latents[until])
 
 
 def test_shapes_are_those_that_arrive(chain, monkeypatch):

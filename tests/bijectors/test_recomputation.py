@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_distill import Flow, GlowConfig, MAFConfig, TabularGlowConfig
-from tfp_distill.bijectors import ActNorm, TracedChain, recompute_passes
+from tfp_distill.bijectors import ActNorm, State, TracedChain, recompute_passes
 from tfp_distill.compiling import inlined, shared_traces
 from tfp_distill.recomputation import recomputed_activations
 
@@ -104,8 +104,14 @@ def test_where_gradients_stop_what_was_there_is_taken(randomize):
     """A stop hands on a copy, which no backward pass rebuilds."""
 
     def losses(flow, x, *_):
-        trace = flow.trace(x, stop_gradient_after=[2, 3])
-        return tf.add_n([tf.reduce_mean(latent**2) for latent in trace.latents])
+        state, losses = State(x), []
+        for first, last in ((0, 2), (3, 3), (4, flow.num_steps)):
+            state = tf.nest.map_structure(tf.stop_gradient, (state.value, state.factored_out))
+            state = State(*state)
+            own = flow.bijector.segment(first, last, state, shown=range(first, last + 1))
+            losses += [tf.reduce_mean(latent**2) for latent in own.latents.values()]
+            state = own.state
+        return tf.add_n(losses)
 
     flow = _flow("glow", randomize)
     inputs = _inputs(flow, tf.float32)

@@ -10,6 +10,7 @@ from tfp_distill.bijectors import (
     ActNorm,
     InvertibleLinear,
     KerasBijector,
+    State,
     TracedChain,
     standard_normal_log_prob,
 )
@@ -53,44 +54,32 @@ def test_trace_holds_what_each_bijector_yields(chain):
     np.testing.assert_allclose(standard_normal_log_prob(X), normal.log_prob(X), atol=1e-5)
 
 
-def test_a_stopped_gradient_reaches_its_own_bijector_and_none_before(chain):
-    with tf.GradientTape(persistent=True) as tape:
-        trace = chain.trace(X, stop_gradient_after=[1])
-        last, stopped_after = (tf.reduce_sum(trace.latents[i] ** 2) for i in (2, 1))
-    near_data, linear, near_latent = (b.trainable_variables for b in chain.bijectors)
-    assert all(g is None for g in tape.gradient(last, [*near_data, *linear]))
-    assert all(g is not None for g in tape.gradient(last, near_latent))
-    gradients = tape.gradient(stopped_after, [*near_data, *linear[:2]])
-    assert all(np.any(np.asarray(g) != 0) for g in gradients)
-    np.testing.assert_array_equal(trace.latents[-1], chain.trace(X).latents[-1])
+def test_a_trace_knows_the_likelihood_if_the_flow_ended_before(chain):
+    trace = chain.trace(X)
+    for last in range(3):
+        expected = standard_normal_log_prob(trace.latents[last]) + sum(trace.ildjs[: last + 1])
+        np.testing.assert_allclose(trace.log_prob_until(last), expected, rtol=1e-6)
 
 
-def test_a_trace_may_end_early(chain):
-    trace, whole = chain.trace(X, until=1), chain.trace(X)
-    assert (len(trace.latents), len(trace.ildjs)) == (2, 2)
-    np.testing.assert_array_equal(trace.latents[1], whole.latents[1])
+def test_segments_make_up_the_likelihood_and_show_latents(chain):
+    first = chain.segment(0, 0, State(X))
+    second = chain.segment(1, 2, first.state, shown=[1])
+    trace = chain.trace(X)
+    np.testing.assert_array_equal(first.state.value, trace.latents[0])
+    np.testing.assert_allclose(first.log_prob + second.ended(), trace.log_prob(), rtol=1e-6)
+    assert not first.latents and set(second.latents) == {1}
+    np.testing.assert_array_equal(second.latents[1], trace.latents[1])
 
 
-def test_a_part_of_a_trace_scores_what_it_yields_and_moves_its_own_weights_only(chain):
+def test_a_segment_moves_its_own_weights_only(chain):
     weights = [bijector.trainable_variables for bijector in chain.bijectors]
     for first, last in ((0, 0), (1, 1), (1, 2), (0, 2)):
         with tf.GradientTape(persistent=True) as tape:
-            trace = chain.trace(X, stop_gradient_after=[first - 1])
-            log_prob = trace.log_prob_of_part(first, last)
-        expected = standard_normal_log_prob(trace.latents[last]) + sum(trace.ildjs[: last + 1])
-        np.testing.assert_allclose(log_prob, expected, rtol=1e-6)
+            arriving = chain.segment(0, first - 1, State(X)).state.value if first else X
+            loss = chain.segment(first, last, State(tf.stop_gradient(arriving))).ended()
         for index, of_bijector in enumerate(weights):
-            moves = [g is not None for g in tape.gradient(log_prob, of_bijector)]
+            moves = [g is not None for g in tape.gradient(loss, of_bijector)]
             assert any(moves) == (first <= index <= last)
-
-
-def test_segments_make_up_the_likelihood(chain):
-    first = chain.segment(0, 0, X)
-    second = chain.segment(1, 2, first.state)
-    trace = chain.trace(X)
-    np.testing.assert_array_equal(first.state, trace.latents[0])
-    total = first.log_prob + second.log_prob + standard_normal_log_prob(second.state)
-    np.testing.assert_allclose(total, trace.log_prob(), rtol=1e-6)
 
 
 def test_bijectors_show_their_layers_and_the_shape_of_what_arrives(chain):

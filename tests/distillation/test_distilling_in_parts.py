@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from flow_pairs import assert_equal, batches, conditions, data, make_flow, twin, values
+from image_pairs import image_flow, images
 
-from tfp_distill import Flow, GlowConfig, Partition, PartSchedule
+from tfp_distill import Partition, PartSchedule
 from tfp_distill.compiling import inlined
 from tfp_distill.distillation import (
     FlowDistiller,
@@ -26,22 +27,6 @@ RANDOM = StepRandom(0, 0)
 LOSSES = (LatentLoss(), IntermediateLatentLoss())
 
 
-def _images(rows):
-    return np.random.RandomState(0).uniform(size=(rows, 4, 4, 2)).astype(np.float32)
-
-
-def _image_flow(steps_per_level, seed):
-    config = GlowConfig(
-        image_shape=(4, 4, 2), num_levels=2, steps_per_level=steps_per_level, hidden_channels=4
-    )
-    flow = Flow(config, seed=seed)
-    flow.adapt(_images(64))
-    random = np.random.RandomState(seed)
-    for weight in flow.trainable_variables:
-        weight.assign(weight.numpy() + 0.1 * random.normal(size=weight.shape))
-    return flow
-
-
 PAIRS = {
     "vectors": lambda: (
         make_flow("glow", num_steps=4, seed=1),
@@ -55,7 +40,7 @@ PAIRS = {
         (data(16), conditions(16)),
         [1],
     ),
-    "images": lambda: (_image_flow(2, 1), _image_flow(3, 2), (_images(16),), [3]),
+    "images": lambda: (image_flow(2, 1), image_flow(3, 2), (images(16),), [3]),
 }
 
 
@@ -79,7 +64,7 @@ def _distiller(case, losses=LOSSES, weights=(0.2, 0.3), optimizer="sgd"):
 def test_a_part_learns_from_the_teacher_at_its_own_depth(case, part):
     distiller, x, condition = _distiller(case)
     student, teacher = distiller.student, distiller.teacher
-    losses = distiller.part_objectives(x, condition, RANDOM, (part,))[part]
+    losses = distiller.part_objectives(x, condition, (part,))[part]
     end = distiller.partition.ends[part]
     depth = align_boundary(student, teacher, end)
     h_s = student.trace(x, condition).latents
@@ -99,19 +84,33 @@ def test_a_part_learns_from_the_teacher_at_its_own_depth(case, part):
 
 @pytest.mark.parametrize("case", PAIRS)
 @pytest.mark.parametrize("part", [0, 1])
-def test_a_part_has_no_gradient_in_another_one_or_in_the_teacher(case, part):
+def test_a_part_has_the_gradient_of_the_whole_flow_cut_there(case, part):
+    """In its own weights; and none in another part, or in the teacher."""
     distiller, x, condition = _distiller(case)
-    weights = [*distiller.student.trainable_variables, *distiller.teacher.trainable_variables]
-    variables = [weight.value for weight in weights]
+    student, own_steps = distiller.student, distiller.parts[part]
+    weights = [*student.trainable_variables, *distiller.teacher.trainable_variables]
     # A compiled pass has gradients of 0 where there are none.
-    with tf.GradientTape() as tape, inlined():
-        losses = distiller.part_objectives(x, condition, RANDOM, (0, 1))
+    with tf.GradientTape(persistent=True) as tape, inlined():
+        losses = distiller.part_objectives(x, condition, (0, 1))
         loss = tf.reduce_mean(losses[part]["loss"])
-    gradients = tape.gradient(loss, variables)
-    own = {id(weight) for weight in distiller.part_weights(part)}
-    for weight, gradient in zip(weights, gradients, strict=True):
-        assert (gradient is not None) == (id(weight) in own), weight.path
-        assert gradient is None or np.any(gradient.numpy() != 0), weight.path
+        trace = student.trace(x, condition)
+        h_t = distiller.teacher.trace(x, condition).latents
+        nll = -trace.log_prob_until(own_steps.last_step)
+        taps = [loss.taps_in(own_steps, student, distiller.teacher) for loss in LOSSES]
+        distances = [
+            sum(tf.reduce_mean(tf.abs(trace.latents[i] - h_t[j]), axis=-1) for i, j in own)
+            for own in taps
+        ]
+        expected = tf.reduce_mean(0.5 * nll + 0.2 * distances[0] + 0.3 * distances[1])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    of_part = {id(weight) for weight in distiller.part_weights(part)}
+    for weight in weights:
+        gradient = tape.gradient(loss, weight.value)
+        assert (gradient is not None) == (id(weight) in of_part), weight.path
+        if gradient is not None:
+            assert np.any(gradient.numpy() != 0), weight.path
+            whole = tape.gradient(expected, weight.value)
+            np.testing.assert_allclose(gradient, whole, rtol=1e-4, atol=1e-6, err_msg=weight.path)
 
 
 @pytest.mark.parametrize("case", PAIRS)
@@ -147,7 +146,7 @@ def test_identical_flows_have_no_distillation_loss_in_any_part():
         student=student, teacher=teacher, distillation_losses=LOSSES, student_loss_weight=0.0
     )
     distiller.compile("sgd", partition=Partition.across_blocks(student, 3))
-    losses = distiller.part_objectives(tf.constant(data(8)), None, RANDOM, (0, 1, 2))
+    losses = distiller.part_objectives(tf.constant(data(8)), None, (0, 1, 2))
     for part in (0, 1, 2):
         assert set(losses[part]) == {"loss", "latent_loss", "intermediate_latent_loss"}
         np.testing.assert_array_equal(losses[part]["loss"], np.zeros(8))
@@ -156,7 +155,7 @@ def test_identical_flows_have_no_distillation_loss_in_any_part():
 def test_losses_of_all_parts_add_up_to_the_whole():
     """Where the taps are the parts' own."""
     distiller, x, condition = _distiller("vectors")
-    losses = distiller.part_objectives(x, condition, RANDOM, (0, 1))
+    losses = distiller.part_objectives(x, condition, (0, 1))
     whole = distiller.objective(x, condition, RANDOM)
     name = "intermediate_latent_loss"
     np.testing.assert_allclose(losses[0][name] + losses[1][name], whole[name], rtol=1e-5)

@@ -9,6 +9,7 @@ from jobs import copy_of, parse, run
 from tfp_distill import load_flow
 from tfp_distill.evaluation.results import read_results_json
 from tfp_distill.runs.fitting.training_record import read_record
+from tfp_distill.runs.partitions import part_history
 from tfp_distill.runs.recipe import METHODS
 from tfp_distill.runs.recipe.partition_names import PartitionName, split_model_name
 from tfp_distill.runs.run_directory import open_run
@@ -98,19 +99,41 @@ def test_a_cache_that_is_too_small_is_refused_before_any_work(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_parts_are_distilled(tmp_path):
-    flags = (
-        *("--student_levels=2", "--student_depth=1"),
-        *("--teacher_levels=2", "--teacher_depth=1", "--teacher_width=4"),
-        *("--teacher_training_steps=2", "--students=ilkd", "--partitions=by_block_2"),
-        "--fade_out=0",
-    )
-    job = open_run(parse(train_parts.define_flags, f"--run_dir={tmp_path / 'run'}", *TINY, *flags))
+DISTILLED = (
+    *("--student_levels=2", "--student_depth=1"),
+    *("--teacher_levels=2", "--teacher_depth=1", "--teacher_width=4"),
+    *("--teacher_training_steps=2", "--students=ilkd", "--partitions=by_block_2"),
+    "--fade_out=0",
+)
+WAYS = {
+    "alternating": (),
+    "cached": ("--part_mode=sequential", "--prefix_cache_gib=0.1"),
+    "devices": ("--part_mode=simultaneous", "--devices=CPU:0,CPU:1"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_parts_are_distilled(way, tmp_path):
+    flags = (f"--run_dir={tmp_path / 'run'}", *TINY, *DISTILLED, *WAYS[way])
+    job = open_run(parse(train_parts.define_flags, *flags))
     train_teacher(job)
     train_student(job, "ilkd", "by_block_2")
-    rows = read_record(tmp_path / "run" / "ilkd_by_block_2").history
-    assert "part_0_intermediate_latent_loss" in rows[0]
-    assert "part_1_intermediate_latent_loss" in rows[1]
+    directory = tmp_path / "run" / "ilkd_by_block_2"
+    rows, name = read_record(directory).history, "intermediate_latent_loss"
+    assert f"part_0_{name}" in rows[0]
+    assert f"part_1_{name}" in rows[0 if way == "devices" else 1]
+    # To part 1 go all 64 dimensions, the teacher's latents, and the likelihood so far.
+    assert json.loads((directory / "partition.json").read_text())["handed"] == [129]
+    history = part_history(job.load_flow("ilkd_by_block_2"), read_record(directory), directory, 16)
+    assert history.boundary_bytes == (4 * 16 * 129,)
+
+
+def test_a_cache_has_room_for_what_a_teacher_says_or_is_refused(tmp_path):
+    flags = (*WAYS["cached"][:1], "--prefix_cache_gib=0.0003")
+    # 1,437 rows of 129 numbers of 4 bytes.
+    with pytest.raises(app.UsageError, match="`prefix_cache_gib` must be at least 0.000691"):
+        run(train_parts, tmp_path / "run", *TINY, *DISTILLED, *flags)
+    assert not (tmp_path / "run").exists()
 
 
 def test_devices_that_do_not_exist_are_refused_before_any_work(tmp_path):

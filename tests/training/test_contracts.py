@@ -20,7 +20,7 @@ def _compiled_flow():
 
 _IMPLEMENTATIONS = {
     contracts.SteppedFlow: _compiled_flow,
-    contracts.PartedFlow: _compiled_flow,
+    contracts.PartedModel: _compiled_flow,
     contracts.OrderedRows: lambda: TrainingRows(np.zeros([4, 2], np.float32), 2),
 }
 

@@ -90,9 +90,9 @@ def test_each_phase_is_traced_once():
         traced.append(None)
         return objective(*inputs)
 
-    def note_parts(x, condition, random, parts):
+    def note_parts(x, condition, parts):
         traced.append(tuple(parts))
-        return part_objectives(x, condition, random, parts)
+        return part_objectives(x, condition, parts)
 
     flow.objective, flow.part_objectives = note, note_parts
     for _ in range(2):

@@ -4,6 +4,7 @@ from tfp_distill.bijectors.actnorm import ActNorm
 from tfp_distill.bijectors.chains import (
     MultiScaleChain,
     Segment,
+    State,
     Trace,
     TracedChain,
     Visit,
@@ -43,6 +44,7 @@ __all__ = [
     "MaskedAutoregressive",
     "MultiScaleChain",
     "Segment",
+    "State",
     "ScalarTransform",
     "SplineTransform",
     "Squeeze",

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 __all__ = [
+    "HasSteps",
+    "Taps",
     "align_boundary",
     "align_by_depth",
     "align_flows",
@@ -14,6 +16,9 @@ __all__ = [
     "align_steps",
     "check_taps",
 ]
+
+# Pairs of a step of the student and one of the teacher, counted from 1.
+Taps = tuple[tuple[int, int], ...]
 
 
 class HasSteps(Protocol):
@@ -24,7 +29,7 @@ class HasSteps(Protocol):
         """Number of steps."""
 
 
-def align_by_depth(student_steps: int, teacher_steps: int) -> tuple[tuple[int, int], ...]:
+def align_by_depth(student_steps: int, teacher_steps: int) -> Taps:
     """Matches fractions of depth: student step i with teacher step round(i K_t / K_s).
 
     Halves are rounded up. The last steps, which give the final latents, are always matched with
@@ -46,9 +51,7 @@ def align_by_depth(student_steps: int, teacher_steps: int) -> tuple[tuple[int, i
     )
 
 
-def align_level_ends(
-    student_ends: tuple[int, ...], teacher_ends: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
+def align_level_ends(student_ends: tuple[int, ...], teacher_ends: tuple[int, ...]) -> Taps:
     """Matches the ends of the levels of multi-scale flows (Walton et al., 2023, section 3.2).
 
     Level i with level i, where the resolutions are the same, as long as neither of them is the
@@ -65,7 +68,7 @@ def align_level_ends(
     return (*before_last, (student_ends[-1], teacher_ends[-1]))
 
 
-def align_flows(student: HasSteps, teacher: HasSteps) -> tuple[tuple[int, int], ...]:
+def align_flows(student: HasSteps, teacher: HasSteps) -> Taps:
     """Matches level ends where both flows have several levels, fractions of depth otherwise.
 
     Args:
@@ -81,7 +84,7 @@ def align_flows(student: HasSteps, teacher: HasSteps) -> tuple[tuple[int, int], 
     return align_by_depth(student.num_steps, teacher.num_steps)
 
 
-def align_steps(student: HasSteps, teacher: HasSteps) -> tuple[tuple[int, int], ...]:
+def align_steps(student: HasSteps, teacher: HasSteps) -> Taps:
     """Matches as many steps as can be: by fractions of depth, of each level where there are levels.
 
     The n-th level is matched with the n-th, where the resolutions are the same.
@@ -116,7 +119,7 @@ def align_boundary(student: HasSteps, teacher: HasSteps, step: int) -> int:
       teacher: the same.
       step: a step of the student, counted from 1.
     """
-    matched: tuple[tuple[int, int], ...] = ((student.num_steps, teacher.num_steps),)
+    matched: Taps = ((student.num_steps, teacher.num_steps),)
     ends = [_ends(flow) for flow in (student, teacher)]
     if min(map(len, ends)) > 1:
         matched = align_level_ends(*ends)
@@ -131,9 +134,7 @@ def _ends(flow: HasSteps) -> tuple[int, ...]:
     return tuple(getattr(flow, "level_ends", ())) or (flow.num_steps,)
 
 
-def check_taps(
-    taps: Iterable[tuple[int, int]], *, student_steps: int, teacher_steps: int
-) -> tuple[tuple[int, int], ...]:
+def check_taps(taps: Iterable[tuple[int, int]], *, student_steps: int, teacher_steps: int) -> Taps:
     """Returns the taps as a tuple.
 
     Raises:

@@ -40,9 +40,9 @@ class DistillerCallback(keras.callbacks.Callback):
 class LossWeightSchedule(DistillerCallback):
     """Makes the weights of losses functions of the training step.
 
-    Weights are a pure function of `model.step`, so that a resumed run has those of an uninterrupted
-    one. With `steps_per_execution` n they change every n steps. Example, a distillation that fades
-    out over the first 6,000 steps:
+    Weights are a pure function of `model.steps_begun`, so that a resumed run has those of an
+    uninterrupted one. With `steps_per_execution` n they change every n steps. Example, a
+    distillation that fades out over the first 6,000 steps:
 
         LossWeightSchedule({"latent_loss": keras.optimizers.schedules.PolynomialDecay(
             initial_learning_rate=1.0, decay_steps=6000, end_learning_rate=0.0)})
@@ -60,7 +60,7 @@ class LossWeightSchedule(DistillerCallback):
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Sets the weights of this step."""
-        step = self.model.step
+        step = self.model.steps_begun
         self.model.set_loss_weights({n: float(f(step)) for n, f in self._schedules.items()})
 
 

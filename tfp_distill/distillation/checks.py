@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tfp_distill.distillation.loss_values import RESERVED_NAMES
 from tfp_distill.distillation.losses import DistillationLoss
 from tfp_distill.distillation.teachers import AnyTeacher
-from tfp_distill.distillation.weighted_sum import RESERVED_NAMES
 from tfp_distill.domains import CONTINUOUS_ROWS
 from tfp_distill.flows import Flow
 

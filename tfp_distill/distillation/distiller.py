@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,20 +14,21 @@ from tfp_distill.distillation.checks import (
     check_weights,
     check_without_data,
 )
+from tfp_distill.distillation.distiller_in_parts import DistillerInParts
 from tfp_distill.distillation.drawing import DrawnPairs
+from tfp_distill.distillation.loss_values import LEFT_OUT, NLL, loss_values
 from tfp_distill.distillation.losses import DistillationLoss
 from tfp_distill.distillation.shared_pass import SharedPass, sample_teacher
 from tfp_distill.distillation.teachers import as_teacher
-from tfp_distill.distillation.weighted_sum import LEFT_OUT, NLL, weighted_sum
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
-from tfp_distill.training import Part, Partition, PartwiseModel, StepRandom, losses_by_name
+from tfp_distill.training import StepRandom, losses_by_name
 
 __all__ = ["FlowDistiller"]
 
 
 @keras.saving.register_keras_serializable("tfp_distill")
-class FlowDistiller(PartwiseModel):
+class FlowDistiller(DistillerInParts):
     """Trains a student on data and on what a teacher makes of it.
 
         loss = student_loss_weight * nll + sum_i distillation_loss_weights[i] * distillation_loss_i
@@ -228,23 +229,6 @@ class FlowDistiller(PartwiseModel):
         """Returns the weighted sum as `loss`, and every active loss by name, each `[batch]`."""
         return self._weighted(self._training_pass(x, condition, random))
 
-    def part_objectives(
-        self,
-        x: tf.Tensor,
-        condition: tf.Tensor | None,
-        random: StepRandom,
-        parts: Collection[int],
-    ) -> dict[int, dict[str, tf.Tensor]]:
-        """Returns for each of `parts` the weighted sum and the active losses at its own steps.
-
-        With gradients to that part of the student only: `Flow.part_objectives` for the nll,
-        `DistillationLoss.in_part` for the others. The teacher is one pass for all parts.
-        """
-        ends = tuple(part.last_step for part in self.parts)
-        options = dict(stop_gradient_after=ends, until=ends[max(parts)])
-        shared = self._training_pass(x, condition, random, **options)
-        return {part: self._weighted(shared, self.parts[part]) for part in parts}
-
     def evaluation_losses(
         self, x: tf.Tensor, condition: tf.Tensor | None, random: StepRandom
     ) -> dict[str, tf.Tensor]:
@@ -254,24 +238,8 @@ class FlowDistiller(PartwiseModel):
         losses = {**metrics, **self._weighted(shared)}
         if self.all_parts is None:
             return losses
-        of_parts = {k: self._weighted(shared, self.parts[k]) for k in self.all_parts}
+        of_parts = {part: self._of_part(part, shared) for part in self.all_parts}
         return {**losses, **losses_by_name(of_parts)}
-
-    @property
-    def num_steps(self) -> int:
-        """Number of steps of the student, which a partition divides."""
-        return self.student.num_steps
-
-    def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
-        """Returns the trainable weights of steps of the student."""
-        return self.student.step_weights(first_step, last_step)
-
-    def check_partition(self, partition: Partition) -> None:
-        """Raises `ValueError` if the student cannot learn in these parts by these losses."""
-        partition.check(self.student)
-        if len(partition.parts) > 1:
-            for loss in self.distillation_losses:
-                loss.check_partition(partition)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Restores the weights of the losses, in the middle of `fit` too (`BackupAndRestore`)."""
@@ -321,11 +289,18 @@ class FlowDistiller(PartwiseModel):
         options.update(pairs=self._pairs, rows_per_sample=self._rows_per_sample)
         return SharedPass(self.student, self.teacher, x, condition, random, **options)
 
-    def _weighted(self, shared: SharedPass, part: Part | None = None) -> dict[str, tf.Tensor]:
-        values = tf.unstack(self._weights_of_losses.value, len(self._names))
-        weights = dict(zip(self._names, values, strict=True))
-        active = {name: weights[name] for name in self._active}
-        return weighted_sum(shared, active, self._losses, part)
+    def _weighted(self, shared: SharedPass) -> dict[str, tf.Tensor]:
+        losses = [self._losses[name] for name in self._active if name != NLL]
+        values = loss_values(shared, losses, with_nll=NLL in self._active)
+        return self.weigh(values, self.objective_weights)
+
+    def _of_part(self, part: int, shared: SharedPass) -> dict[str, tf.Tensor]:
+        """Returns the losses of a part, of traces of the whole flows."""
+        log_prob = shared.student_trace.log_prob_until(self.parts[part].last_step)
+        traces = shared.student_trace, shared.teacher_trace
+        latents = (dict(enumerate(trace.latents)) for trace in traces)
+        losses = self._losses_of_part(part, log_prob, *latents)
+        return self.weigh(losses, self.objective_weights)
 
     def _select_active(self) -> None:
         """Notes which losses count; a running `fit` goes on with the step that computes them."""

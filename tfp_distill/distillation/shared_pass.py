@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
@@ -53,9 +52,6 @@ class SharedPass:
       x: data `[batch, ...]`, or `TracedRows`, which the teacher has seen before.
       condition: optional `[batch, C]`.
       random: noise of the step.
-      stop_gradient_after: steps of the student, counted from 1, that no gradient reaches from
-        behind in `student_trace`.
-      until: the last step that `student_trace` shows; by default all.
       pairs: samples of the teacher to draw from, instead of making some.
       rows_per_sample: there is one sample of the teacher for so many rows of the data.
     """
@@ -68,8 +64,6 @@ class SharedPass:
         condition: tf.Tensor | None,
         random: StepRandom,
         *,
-        stop_gradient_after: Collection[int] = (),
-        until: int | None = None,
         pairs: DrawnPairs | None = None,
         rows_per_sample: int = 1,
     ) -> None:
@@ -80,8 +74,6 @@ class SharedPass:
         self._known_trace = None if known is None else known.trace
         self.condition = condition
         self._random = random
-        self._stop_gradient_after = stop_gradient_after
-        self._until = until
         self._pairs = pairs
         self._rows_per_sample = rows_per_sample
         # Methods with arguments are cached per instance, so that no tensor outlives its graph.
@@ -107,12 +99,7 @@ class SharedPass:
     @functools.cached_property
     def student_trace(self) -> Trace:
         """The student's trace of the data."""
-        return self.student.trace(
-            self.x,
-            self.condition,
-            stop_gradient_after=self._stop_gradient_after,
-            until=self._until,
-        )
+        return self.student.trace(self.x, self.condition)
 
     @functools.cached_property
     def teacher_trace(self) -> Trace:

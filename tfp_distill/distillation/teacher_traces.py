@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +59,8 @@ class TeacherTraces:
     the flips of images, and the noise of integers, are drawn once here: that is another training
     than on noise that is always fresh, and may overfit sooner.
 
+    They are rows of a `PrefixCache` too, which is then filled without a pass of the teacher.
+
     Args:
       teacher: as for `FlowDistiller`, with a density or latents.
       rows: the `tfp_distill.data.TrainingRows`.
@@ -82,6 +85,15 @@ class TeacherTraces:
         values = [value.numpy() for value in tf.nest.flatten(first)]
         return len(self._rows) * sum(value.nbytes // len(value) for value in values)
 
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._rows)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows a batch."""
+        return self._rows.batch_size
+
     def batches(self, *, start_step: int = 0) -> tf.data.Dataset:
         """Returns an endless dataset of shuffled batches, those of `rows.batches`.
 
@@ -95,6 +107,19 @@ class TeacherTraces:
           ValueError: if the traces take more than `max_bytes`; before they are made.
         """
         return self._rows.batches_of(self._traced, start_step=start_step)
+
+    def batches_of(self, arrays: Any, *, start_step: int = 0) -> tf.data.Dataset:
+        """Returns as `batches` what other arrays hold for the same rows, in the same order."""
+        return self._rows.batches_of(arrays, start_step=start_step)
+
+    def ordered(self, draw: int = 0) -> Iterator[tuple[Any, ...]]:
+        """Yields all rows in their order, as `rows.ordered`, with the teacher's latents of them.
+
+        Args:
+          draw: of no effect: noise is drawn once.
+        """
+        for place, (_, *condition) in placed_batches(self._rows):
+            yield tf.nest.map_structure(lambda v: v[place], self._traced), *condition  # noqa: B023
 
     def _trace(self, x: tf.Tensor, *condition: tf.Tensor) -> TracedRows:
         return TracedRows.of(x, self._teacher.trace(x, *condition))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import (
     Standardize,
+    State,
     Trace,
     recompute_passes,
     standard_normal_log_prob,
@@ -167,29 +168,18 @@ class Flow(FlowInParts):
         if self.config.columns is not None:
             self.config.columns.check_noise(x)
 
-    def trace(
-        self,
-        x: Any,
-        condition: Any = None,
-        *,
-        stop_gradient_after: Collection[int] = (),
-        until: int | None = None,
-    ) -> Trace:
+    def trace(self, x: Any, condition: Any = None) -> Trace:
         """Runs the normalizing direction once and keeps every step's latent.
 
         Args:
           x: data `[..., *event_shape]`.
           condition: `[..., C]` for a conditional flow.
-          stop_gradient_after: steps, counted from 1, that no gradient reaches from behind.
-          until: the last step that runs; by default all do.
 
         Returns:
           A `Trace`; `latents[0]` is the standardised data, `latents[k]` comes after step k. All
           latents are `[..., D]`; those of images are in the order of pixels.
         """
-        stops = tuple(sorted(stop_gradient_after))
-        run = functools.partial(self._bijector.trace, stop_gradient_after=stops, until=until)
-        return self._pass(("trace", stops, until), run, self._batch(x, condition))
+        return self._pass("trace", self._bijector.trace, self._batch(x, condition))
 
     def generative_trace(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, Trace]:
         """Returns x for latents `[..., D]`, and what `trace(x)` is up to rounding, in one pass."""
@@ -278,7 +268,7 @@ class Flow(FlowInParts):
         """As `objective`, and the losses of every part where there are several."""
         if self.all_parts is None:
             return self.objective(x, condition, random)
-        of_parts = self.part_objectives(x, condition, random, self.all_parts)
+        of_parts = self.part_objectives(x, condition, self.all_parts)
         # The last part's nll is the flow's.
         return {**of_parts[self.all_parts[-1]], **losses_by_name(of_parts)}
 
@@ -307,7 +297,7 @@ class Flow(FlowInParts):
 
     def _log_prob(self, x, condition=None):
         # As a segment: nothing that leaves the flow is arranged in a latent.
-        return self._bijector.segment(0, self.num_steps, x, condition).ended()
+        return self._bijector.segment(0, self.num_steps, State(x), condition).ended()
 
     def _to_latent(self, x, condition=None):
         return self._bijector.inverse_and_ildj(x, condition)[0]

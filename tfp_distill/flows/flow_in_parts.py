@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_distill.bijectors import Segment, TracedChain, uninverted
+from tfp_distill.bijectors import Segment, State, TracedChain, uninverted
 from tfp_distill.flows.batches import Batch
 from tfp_distill.flows.config import FlowConfig
-from tfp_distill.training import PartwiseModel, StepRandom
+from tfp_distill.training import Handed, PartwiseModel
 
 __all__ = ["FlowInParts"]
 
@@ -43,79 +43,76 @@ class FlowInParts(PartwiseModel):
         """The last step of each level of a multi-scale flow, counted from 1; () for others."""
         return self.config.level_ends
 
-    @property
-    def parts_run_alone(self) -> bool:
-        """Yes: `run_part` needs what `part_input` returns, and no data."""
-        return True
-
     def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
         """Returns the trainable weights of the steps first to last, counted from 1."""
         layers = self._bijector.layers_of(first_step, last_step)
         return [weight for layer in layers for weight in layer.trainable_variables]
 
-    def part_objectives(
-        self,
-        x: tf.Tensor | Segment,
-        condition: tf.Tensor | None,
-        random: StepRandom,
-        parts: Collection[int],
-    ) -> dict[int, dict[str, tf.Tensor]]:
-        """Returns what each of `parts` minimises: the nll as if the flow ended after the part.
-
-            nll_k = -log N(h_k; 0, I) - sum_{j <= k} log|det df_j / dh_{j-1}|,   h_k = f_k(h_{k-1})
-
-        with gradients to part k only: h_{k-1} and the log-determinants before it are constants.
-        Both sides of PARTS, eq. 3, have this gradient; the left side, which is written here, is a
-        likelihood of the data, comparable between parts, and of the last part that of the flow.
-
-        Args:
-          x: data `[batch, ...]`, or what the first of `parts` receives, see `part_input`.
-          condition: optional `[batch, C]`.
-          random: the noise of this step.
-          parts: the parts, rising.
-        """
-        is_input = isinstance(x, Segment)
-        handed = x if is_input else self.part_input(0, x, condition)
-        losses = {}
-        for part in range(min(parts) if is_input else 0, max(parts) + 1):
-            handed = self.run_part(part, Segment(*map(tf.stop_gradient, handed)), condition)
-            if part in parts:
-                losses[part] = self.part_losses(handed)
-        return losses
-
-    def part_losses(self, handed: Segment) -> dict[str, tf.Tensor]:
-        """Returns what a part minimises, of what it hands on; see `part_objectives`."""
-        log_prob = handed.ended()
-        return {"loss": -log_prob, **self.likelihood_metrics(log_prob)}
-
-    def part_input(self, part: int, x: Any, condition: Any = None) -> Segment:
-        """Returns what a part of the partition receives: the state, and the log-likelihood so far.
-
-        Args:
-          part: number of the part.
-          x: data `[batch, ...]`.
-          condition: `[batch, C]` for a conditional flow.
-        """
-        x, condition, _ = self._batch(x, condition)
-        handed = Segment(x, tf.zeros(tf.shape(x)[:1], x.dtype))
-        for before in range(part):
-            handed = self.run_part(before, handed, condition)
-        return handed
-
-    def run_part(self, part: int, handed: Segment, condition: Any = None) -> Segment:
-        """Returns what a part of the partition hands on, of what it receives."""
-        steps = self.parts[part]
-        first = steps.first_step if part else 0  # The data are standardised in the first part.
-        own = self._bijector.segment(first, steps.last_step, handed.state, condition)
-        return Segment(own.state, handed.log_prob + own.log_prob)
-
-    def part_variables(self, part: int) -> list[keras.Variable]:
-        """Returns all variables that a part of the partition reads, the fixed ones too."""
-        steps = self.parts[part]
-        layers = self._bijector.layers_of(steps.first_step if part else 0, steps.last_step)
+    def step_variables(self, first_step: int, last_step: int) -> list[keras.Variable]:
+        """Returns all variables that steps read, the first one those that standardise too."""
+        layers = self._bijector.layers_of(_first_bijector(first_step), last_step)
         if self._bijector.condition_bijector is not None:
             layers += self._bijector.condition_bijector.keras_layers
         return [weight for layer in layers for weight in layer.weights]
+
+    def run_steps(
+        self,
+        first_step: int,
+        last_step: int,
+        state: State,
+        condition: tf.Tensor | None = None,
+        *,
+        shown: Collection[int] = (),
+    ) -> Segment:
+        """Runs steps by themselves, the first one behind what standardises the data.
+
+        Args:
+          first_step: the first one, counted from 1.
+          last_step: the last one.
+          state: what arrives at the first one, see `TracedChain.segment`.
+          condition: `[batch, C]` for a conditional flow.
+          shown: steps whose latents are to be shown.
+        """
+        first = _first_bijector(first_step)
+        return self._bijector.segment(first, last_step, state, condition, shown=shown)
+
+    def part_variables(self, part: int) -> list[keras.Variable]:
+        """Returns all variables that a part of the partition reads, the fixed ones too."""
+        return self.step_variables(*self.parts[part].steps)
+
+    @property
+    def part_loss_names(self) -> tuple[str, ...]:
+        """Names of the figures of a likelihood, see `likelihood_metrics`."""
+        return self.active_losses
+
+    def first_input(self, x: Any, condition: Any = None) -> Handed:
+        """Returns the data as the first part receives them."""
+        x, _, _ = self._batch(x, condition)
+        return Handed(x, tf.zeros(tf.shape(x)[:1], x.dtype))
+
+    def run_part(
+        self, part: int, handed: Handed, condition: Any = None
+    ) -> tuple[Handed, dict[str, tf.Tensor]]:
+        """Returns what a part hands on, and the nll as if the flow ended after it.
+
+            nll_k = -log N(h_k; 0, I) - sum_{j <= k} log|det df_j / dh_{j-1}|,   h_k = f_k(h_{k-1})
+
+        with gradients to part k only, where what it receives, h_{k-1} and the log-determinants
+        before it, is a constant, as in `part_objectives`. Both sides of PARTS, eq. 3, have this
+        gradient; the left side, which is written here, is a likelihood of the data, comparable
+        between parts, and of the last part that of the flow.
+        """
+        own = self.run_steps(*self.parts[part].steps, State(handed.value), condition)
+        metrics = self.likelihood_metrics(handed.log_prob + own.ended())
+        return Handed(own.state.value, handed.log_prob + own.log_prob), metrics
+
+    def weigh(self, losses: Mapping[str, tf.Tensor], weights: Any) -> dict[str, tf.Tensor]:
+        """Returns the nll as `loss` too."""
+        return {"loss": losses["nll"], **losses}
+
+    def handed_size(self, part: int) -> int:
+        """Returns how many numbers of a row a part receives: its input, and its likelihood."""
+        return self.parts[part].dims_in + 1
 
     def likelihood_metrics(self, log_prob: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `nll`, and for images `bits_per_dim`, of log-likelihoods in nats per example."""
@@ -134,6 +131,11 @@ class FlowInParts(PartwiseModel):
     def _batch(self, x: Any, condition: Any) -> Batch:
         """Returns data and condition as tensors with one batch axis, checked."""
         raise NotImplementedError
+
+
+def _first_bijector(first_step: int) -> int:
+    """Returns the index of the first bijector of a run of steps: 0 standardises the data."""
+    return first_step if first_step > 1 else 0
 
 
 def _kind(bijector: tfp.bijectors.Bijector) -> str:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from tfp_distill.data import TrainingRows
+from tfp_distill.distillation import FlowDistiller
 from tfp_distill.evaluation import EpochRecord, PartHistory
 from tfp_distill.files import DamagedFileError, read_json, write_json
 from tfp_distill.flows import Flow, FlowConfig
 from tfp_distill.runs.fitting.training_record import FLOW_FILE, TrainingRecord
 from tfp_distill.runs.recipe import METHODS, Recipe
 from tfp_distill.runs.recipe.partition_names import END_TO_END, PartitionName, split_model_name
-from tfp_distill.training import Partition, PartSchedule, PrefixCache, check_devices_exist
+from tfp_distill.training import (
+    OrderedRows,
+    Partition,
+    PartSchedule,
+    PartwiseModel,
+    PrefixCache,
+    check_devices_exist,
+)
 
 __all__ = [
     "check_partitions",
     "epochs_of_parts",
     "model_name",
+    "note_parts",
     "part_history",
     "part_schedule",
     "partition_of_run",
@@ -26,6 +36,7 @@ __all__ = [
 ]
 
 _ENDS = "partition.json"
+_T = TypeVar("_T")
 
 
 def model_name(method: str, partition: str) -> str:
@@ -45,12 +56,15 @@ def sorted_names(path: pathlib.Path) -> tuple[str, ...]:
     return tuple(name for name in names if (path / name / FLOW_FILE).is_file())
 
 
-def check_partitions(recipe: Recipe, config: FlowConfig, num_rows: int) -> None:
-    """Raises `ValueError` if a flow cannot be divided as the recipe says, or not on its devices.
+def check_partitions(
+    recipe: Recipe, config: FlowConfig, teacher_config: FlowConfig, num_rows: int
+) -> None:
+    """Raises `ValueError` if a student cannot be divided as the recipe says, or on its devices.
 
     Args:
       recipe: the recipe.
-      config: architecture of the flow.
+      config: architecture of the student.
+      teacher_config: that of its teacher, of which a distilled student's parts hand on latents.
       num_rows: number of training rows, for whose sake the cache has to be large enough.
     """
     if recipe.devices:
@@ -59,11 +73,19 @@ def check_partitions(recipe: Recipe, config: FlowConfig, num_rows: int) -> None:
     if not names:
         return
     flow = Flow(config, name="student")
-    for name in names:
-        # Where equal costs are is not worth knowing yet.
-        partition = _partition(flow, name, balance="steps")
-        need = math.ceil(max(partition.bytes_handed(num_rows)) / 2**30 * 1e6) / 1e6
-        if 0 < recipe.prefix_cache_gib < need:
+    # Where equal costs are is not worth knowing yet.
+    partitions = [_partition(flow, name, balance="steps") for name in names]
+    if not recipe.prefix_cache_gib:
+        return
+    models: list[PartwiseModel] = [flow]
+    if any(losses := [recipe.losses(method) for method in recipe.students]):
+        teacher = Flow(teacher_config, name="teacher")
+        pair: dict[str, Any] = dict(student=flow, teacher=teacher)
+        models += [FlowDistiller(**pair, distillation_losses=own) for own in losses if own]
+    for model, (name, partition) in itertools.product(models, zip(names, partitions, strict=True)):
+        model.compile("sgd", partition=partition)
+        need = math.ceil(max(_numbers_handed(model)) * num_rows * 4 / 2**30 * 1e6) / 1e6
+        if recipe.prefix_cache_gib < need:
             raise ValueError(
                 f"`prefix_cache_gib` must be at least {need:g} for {num_rows:,} rows of what the "
                 f"parts of {name} receive, got {recipe.prefix_cache_gib}."
@@ -75,8 +97,8 @@ def partition_of_run(
 ) -> Partition | None:
     """Returns the partition of a flow of a name; None for end to end.
 
-    Its boundaries are kept in the directory of the model: measured costs, which may decide about
-    them, are others in the next process, which has to go on with the same parts.
+    Its boundaries are those of `note_parts`, if there are any: measured costs, which may decide
+    about them, are others in the next process, which has to go on with the same parts.
 
     Raises:
       ValueError: if the flow cannot be divided so.
@@ -85,9 +107,17 @@ def partition_of_run(
         return None
     if recorded := _recorded_partition(flow, directory):
         return recorded
-    partition = _partition(flow, name, recipe.part_balance)
-    write_json(directory / _ENDS, {"ends": list(partition.ends)})
-    return partition
+    return _partition(flow, name, recipe.part_balance)
+
+
+def note_parts(model: PartwiseModel, directory: pathlib.Path) -> None:
+    """Keeps the ends of a compiled model's parts, and how many numbers of a row they hand on."""
+    ends = [part.last_step for part in model.parts]
+    write_json(directory / _ENDS, {"ends": ends, "handed": _numbers_handed(model)})
+
+
+def _numbers_handed(model: PartwiseModel) -> list[int]:
+    return [model.handed_size(part) for part in range(1, len(model.parts))]
 
 
 def _partition(flow: Flow, name: str, balance: str) -> Partition:
@@ -116,7 +146,7 @@ def epochs_of_parts(recipe: Recipe, num_parts: int) -> tuple[tuple[int, ...], in
     return tuple(each + (part < more) for part in range(num_parts)), end_to_end
 
 
-def part_schedule(recipe: Recipe, num_parts: int, rows: TrainingRows) -> PartSchedule:
+def part_schedule(recipe: Recipe, num_parts: int, rows: OrderedRows) -> PartSchedule:
     """Returns the turns of the parts of a recipe, which is trained on these rows."""
     in_parts, end_to_end = epochs_of_parts(recipe, num_parts)
     cache = None
@@ -163,19 +193,22 @@ def part_history(
             )
         )
         step, seconds = row["step"], row["seconds"]
-    partition = _recorded_partition(flow, directory)
-    handed: tuple[int, ...] = ()
-    if partition is not None:
-        handed = partition.bytes_handed(batch_size, condition_dims=flow.config.condition_dims)
-    return PartHistory(epochs, handed)
+    numbers = _recorded(directory, lambda values: [int(number) for number in values["handed"]])
+    each = flow.config.condition_dims
+    return PartHistory(epochs, tuple(batch_size * 4 * (own + each) for own in numbers or ()))
 
 
 def _recorded_partition(flow: Flow, directory: pathlib.Path) -> Partition | None:
+    return _recorded(directory, lambda values: Partition.at_steps(flow, values["ends"][:-1]))
+
+
+def _recorded(directory: pathlib.Path, read: Callable[[Any], _T]) -> _T | None:
+    """Returns what is read of the record of a partition; None where there is none."""
     if not (directory / _ENDS).is_file():
         return None
     values = read_json(directory / _ENDS)
     try:
-        return Partition.at_steps(flow, values["ends"][:-1])
+        return read(values)
     except (KeyError, TypeError, ValueError) as error:
         path = str(directory / _ENDS)
         raise DamagedFileError(f"{path!r} holds no ends of parts: {error}.") from error

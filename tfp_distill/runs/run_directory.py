@@ -190,7 +190,6 @@ class RunDirectory:
             raise ValueError("`random_flip` must be False where `data` is no images, got True.")
         for role in ("teacher", "student"):
             self.config(role)
-        check_partitions(self.recipe, self.config("student"), len(data.train))
         if self.feature_extractor and self.recipe.frechet_images > len(data.test):
             raise ValueError(
                 f"`frechet_images` must be at most the {len(data.test):,} test images, "
@@ -207,18 +206,17 @@ class RunDirectory:
         if taken_over:
             students = {name: self.model_directory(name) for name in self.trained()}
             check_teacher(students, self.teacher_path)
-        if not path or taken_over:
-            return
-        check_finished(path, "teacher_path")
-        expected = {
-            "event_shape": data.event_shape,
-            "condition_dims": data.condition_dims,
-            "domain": data.domain,
-        }
-        for name, value in expected.items():
-            if getattr(config, name) != value:
+        elif path:
+            check_finished(path, "teacher_path")
+            self._check_teacher_fits(config)
+        check_partitions(self.recipe, self.config("student"), config, len(data.train))
+
+    def _check_teacher_fits(self, config: FlowConfig) -> None:
+        for name in ("event_shape", "condition_dims", "domain"):
+            expected = getattr(self.data, name)
+            if getattr(config, name) != expected:
                 raise ValueError(
-                    f"`teacher_path` must hold a flow with {name} {value} as the data, "
+                    f"`teacher_path` must hold a flow with {name} {expected} as the data, "
                     f"got {getattr(config, name)}."
                 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -31,7 +31,7 @@ from tfp_distill.runs.fitting.guard import Guard
 from tfp_distill.runs.fitting.optimizers import execution_steps, make_optimizer, optimizers_of_parts
 from tfp_distill.runs.fitting.rows import first_rows, initial_rows, statistics_of, training_rows
 from tfp_distill.runs.fitting.training_record import read_record
-from tfp_distill.runs.partitions import model_name, part_schedule, partition_of_run
+from tfp_distill.runs.partitions import model_name, note_parts, part_schedule, partition_of_run
 from tfp_distill.runs.recipe.partition_names import END_TO_END
 from tfp_distill.runs.run_directory import RunDirectory
 from tfp_distill.runs.strategies import make_strategy
@@ -91,21 +91,19 @@ def train_student(
     Raises:
       ValueError: if the teacher has not been trained, or the student cannot be divided so.
     """
-    recipe = run.recipe
-    name = model_name(method, partition)
+    recipe, name = run.recipe, model_name(method, partition)
     guard = _guard(run, method, partition)
-    rows, steps = _rows(run), recipe.training_steps("student")
     with make_strategy(recipe.strategy).scope():
-        model, student, callbacks, monitor = _compiled_student(run, method, partition, rows)
+        learner = _compiled_student(run, method, partition)
     _fit(
-        model,
-        student,
+        learner.model,
+        learner.student,
         run,
-        _with_traces(run, method, model, rows),
+        learner.rows,
         name,
-        steps,
-        callbacks=callbacks,
-        monitor=monitor,
+        recipe.training_steps("student"),
+        callbacks=learner.callbacks,
+        monitor=learner.monitor,
         keep_rows=recipe.guard and (method == "student" or guard is not None),
         guard=guard,
         until=until,
@@ -113,15 +111,23 @@ def train_student(
     )
 
 
-def _compiled_student(
-    run: RunDirectory, method: str, partition: str, rows: TrainingRows
-) -> tuple[PartwiseModel, Flow, Sequence[keras.callbacks.Callback], DistillationMonitor | None]:
-    """Returns what is trained, its student, and what goes with its training."""
+class _Learner(NamedTuple):
+    """What is trained, its student, and what goes with its training."""
+
+    model: PartwiseModel
+    student: Flow
+    rows: TrainingRows | TeacherTraces
+    callbacks: Sequence[keras.callbacks.Callback]
+    monitor: DistillationMonitor | None
+
+
+def _compiled_student(run: RunDirectory, method: str, partition: str) -> _Learner:
     recipe = run.recipe
     name = model_name(method, partition)
     steps = recipe.training_steps("student")
     student = _new_student(run, method, name)
     model: PartwiseModel = student
+    rows: TrainingRows | TeacherTraces = _rows(run)
     callbacks: Sequence[keras.callbacks.Callback] = []
     monitor = None
     if losses := recipe.losses(method):
@@ -135,6 +141,7 @@ def _compiled_student(
             rows_per_sample=recipe.rows_per_sample,
             seed=recipe.seed,
         )
+        rows = _rows_of_distiller(run, method, model)
         callbacks = _distillation_callbacks(run, method, model, steps)
         monitor = DistillationMonitor(
             *first_rows(run.data, "validation", _MONITOR_ROWS),
@@ -154,7 +161,9 @@ def _compiled_student(
         steps_per_execution=execution_steps(recipe.report_steps),
         memory=recipe.memory,
     )
-    return model, student, callbacks, monitor
+    if divided is not None:
+        note_parts(model, run.model_directory(name))
+    return _Learner(model, student, rows, callbacks, monitor)
 
 
 def train_students(run: RunDirectory) -> None:
@@ -310,21 +319,21 @@ def _pairs(run: RunDirectory, method: str, distiller: FlowDistiller) -> list[Tea
     return [pairs]
 
 
-def _with_traces(
-    run: RunDirectory, method: str, model: PartwiseModel, rows: TrainingRows
+def _rows_of_distiller(
+    run: RunDirectory, method: str, distiller: FlowDistiller
 ) -> TrainingRows | TeacherTraces:
-    """Returns rows with the teacher's latents of them, where that makes steps cheaper.
+    """Returns the rows, with the teacher's latents of them where that makes steps cheaper.
 
     Not where data have noise, which would be the same at each visit of a row.
     """
-    recipe = run.recipe
-    if not isinstance(model, FlowDistiller) or run.data.domain.has_noise:
+    recipe, rows = run.recipe, _rows(run)
+    if run.data.domain.has_noise:
         return rows
     steps = recipe.training_steps("student") * (recipe.fade_out if recipe.fades_out(method) else 1)
-    looks = any(loss.needs_data for loss in model.distillation_losses)
+    looks = any(loss.needs_data for loss in distiller.distillation_losses)
     if not looks or steps <= rows.steps_per_epoch:
         return rows
-    traces = TeacherTraces(model.teacher, rows, max_bytes=_LARGEST_TRACES)
+    traces = TeacherTraces(distiller.teacher, rows, max_bytes=_LARGEST_TRACES)
     return traces if traces.num_bytes <= _LARGEST_TRACES else rows
 
 

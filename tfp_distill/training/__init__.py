@@ -7,7 +7,7 @@ from tfp_distill.training.callbacks.prefix_cache import PrefixCache
 from tfp_distill.training.callbacks.schedule import MODES, PartSchedule
 from tfp_distill.training.callbacks.skipped_steps import StopOnSkippedSteps
 from tfp_distill.training.compiled_model import MEMORY
-from tfp_distill.training.contracts import OrderedRows
+from tfp_distill.training.contracts import Handed, OrderedRows
 from tfp_distill.training.learning_rates import HeldCosineDecay
 from tfp_distill.training.memory import PeakMemory
 from tfp_distill.training.parts.partition import BALANCES, Part, Partition
@@ -19,6 +19,7 @@ from tfp_distill.training.step_random import StepRandom, sample_latents
 __all__ = [
     "BALANCES",
     "Backup",
+    "Handed",
     "HeldCosineDecay",
     "MEMORY",
     "MODES",

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
 
-from tfp_distill.bijectors import Segment, TracedChain
+from tfp_distill.bijectors import TracedChain
 
-__all__ = ["OrderedRows", "PartedFlow", "PartitionedTraining", "SteppedFlow"]
+__all__ = ["Handed", "OrderedRows", "PartedModel", "PartitionedTraining", "SteppedFlow"]
+
+
+class Handed(NamedTuple):
+    """What a part receives of the parts before it; nothing is handed back.
+
+    Attributes:
+      value: what is in the flow `[batch, ...]`.
+      log_prob: the log-likelihood so far `[batch]`, in nats.
+      besides: what else losses of this part and of those behind it look at, `[batch, ...]` each.
+    """
+
+    value: tf.Tensor
+    log_prob: tf.Tensor
+    besides: tuple[tf.Tensor, ...] = ()
 
 
 class SteppedFlow(Protocol):
@@ -52,24 +66,24 @@ class PartitionedTraining(Protocol):
         """The numbers of all parts; None where it is not divided."""
 
     @property
-    def parts_run_alone(self) -> bool:
-        """Whether a part needs nothing but what the one before hands on."""
-
-    @property
     def distribute_strategy(self) -> tf.distribute.Strategy:
         """The strategy that it was compiled in."""
 
 
-class PartedFlow(Protocol):
-    """A compiled flow whose parts can run on their own; `tfp_distill.Flow` is one."""
+class PartedModel(Protocol):
+    """A compiled model whose parts run on their own; `PartitionedModel` is one."""
 
     @property
     def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
         """The optimiser of each part."""
 
     @property
-    def active_losses(self) -> Sequence[str]:
-        """The names of what `part_losses` returns besides "loss"."""
+    def part_loss_names(self) -> Sequence[str]:
+        """The names of what `run_part` returns besides what it hands on."""
+
+    @property
+    def objective_weights(self) -> tf.Tensor | tuple[()]:
+        """The weights of the losses in the objective, as they are now."""
 
     @property
     def compute_dtype(self) -> str:
@@ -93,14 +107,16 @@ class PartedFlow(Protocol):
     def part_variables(self, part: int) -> list[keras.Variable]:
         """Returns all variables that a part reads."""
 
-    def part_input(self, part: int, x: Any, condition: Any = None) -> Segment:
-        """Returns what a part receives."""
+    def first_input(self, x: Any, condition: Any = None) -> Handed:
+        """Returns what the first part receives."""
 
-    def run_part(self, part: int, handed: Segment, condition: Any = None) -> Segment:
-        """Returns what a part hands on, of what it receives."""
+    def run_part(
+        self, part: int, handed: Handed, condition: Any = None
+    ) -> tuple[Handed, dict[str, tf.Tensor]]:
+        """Returns what a part hands on, of what it receives, and its losses `[batch]`."""
 
-    def part_losses(self, handed: Segment) -> dict[str, tf.Tensor]:
-        """Returns the losses `[batch]` of a part that hands this on."""
+    def weigh(self, losses: Mapping[str, tf.Tensor], weights: Any) -> dict[str, tf.Tensor]:
+        """Returns the losses of a part, and `loss`, which it minimises, first."""
 
     def report_parts(
         self, of_parts: dict[int, dict[str, tf.Tensor]], rows: tf.Tensor
@@ -110,7 +126,7 @@ class PartedFlow(Protocol):
 
 @runtime_checkable
 class OrderedRows(Protocol):
-    """The rows of a training, batch by batch; `tfp_distill.data.TrainingRows` are such."""
+    """The rows of a training, batch by batch; `TrainingRows` and `TeacherTraces` are such."""
 
     @property
     def batch_size(self) -> int:
@@ -125,5 +141,5 @@ class OrderedRows(Protocol):
     def batches_of(self, arrays: Any, *, start_step: int = 0) -> tf.data.Dataset:
         """Returns as `batches` what other arrays hold for the same rows, in the same order."""
 
-    def ordered(self, draw: int = 0) -> tf.data.Dataset:
+    def ordered(self, draw: int = 0) -> Iterable[Any]:
         """Returns all rows in their order, with the noise of a draw."""

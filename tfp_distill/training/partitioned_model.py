@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from tfp_distill.training.contracts import Handed
 from tfp_distill.training.parts.part_optimizers import optimizers_of_parts, reset_optimizer
 from tfp_distill.training.parts.partition import Part, Partition
 from tfp_distill.training.parts.pipeline import check_devices
@@ -20,7 +22,9 @@ _CALLBACK_STATE = "callback_state_"
 class PartitionedModel(keras.Model):
     """A `keras.Model` with an optimiser for each part of a partition, or a single one.
 
-    A model that can be partitioned implements `step_weights` and has `num_steps`.
+    A model that can be partitioned has `num_steps` and `part_loss_names`, and implements
+    `step_weights`, `part_variables`, `first_input`, `run_part`, `weigh` and `handed_size`. All ways
+    of training in parts come of these: together in a step, on devices of their own, from a cache.
     """
 
     def __init__(self, *, name: str | None = None) -> None:
@@ -36,6 +40,92 @@ class PartitionedModel(keras.Model):
         """Returns the trainable weights of the steps first to last, counted from 1."""
         raise NotImplementedError
 
+    def part_variables(self, part: int) -> list[keras.Variable]:
+        """Returns all variables that a part reads, the fixed ones too."""
+        raise NotImplementedError
+
+    @property
+    def part_loss_names(self) -> tuple[str, ...]:
+        """The names of the losses that `run_part` returns."""
+        raise NotImplementedError
+
+    @property
+    def objective_weights(self) -> tf.Tensor | tuple[()]:
+        """The weights that `weigh` gives the losses, as they are now; by default there are none."""
+        return ()
+
+    def first_input(self, x: Any, condition: Any = None) -> Handed:
+        """Returns what the first part receives.
+
+        Args:
+          x: data `[batch, ...]`.
+          condition: `[batch, C]` for a conditional flow.
+        """
+        raise NotImplementedError
+
+    def run_part(
+        self, part: int, handed: Handed, condition: Any = None
+    ) -> tuple[Handed, dict[str, tf.Tensor]]:
+        """Returns what a part of the partition hands on, of what it receives, and its losses.
+
+        Args:
+          part: number of the part.
+          handed: what it receives.
+          condition: `[batch, C]` for a conditional flow.
+
+        Returns:
+          What it hands on, and per-example losses `[batch]` by name.
+        """
+        raise NotImplementedError
+
+    def weigh(self, losses: Mapping[str, tf.Tensor], weights: Any) -> dict[str, tf.Tensor]:
+        """Returns the losses of a part, and `loss`, which it minimises, first.
+
+        Args:
+          losses: what `run_part` returns.
+          weights: `objective_weights`, of the step that the losses are of.
+        """
+        raise NotImplementedError
+
+    def handed_size(self, part: int) -> int:
+        """Returns how many numbers of a row a part receives, one behind the first one."""
+        raise NotImplementedError
+
+    def part_input(self, part: int, x: Any, condition: Any = None) -> Handed:
+        """Returns what a part of the partition receives.
+
+        Args:
+          part: number of the part.
+          x: data `[batch, ...]`.
+          condition: `[batch, C]` for a conditional flow.
+        """
+        handed = self.first_input(x, condition)
+        for before in range(part):
+            handed, _ = self.run_part(before, handed, condition)
+        return handed
+
+    def part_objectives(
+        self, x: Any, condition: tf.Tensor | None, parts: Collection[int]
+    ) -> dict[int, dict[str, tf.Tensor]]:
+        """Returns for each of `parts` what it minimises, as `loss`, and its losses by name.
+
+        They have gradients to its own weights only: what a part receives is a constant. Nothing
+        behind the last one of `parts` is computed.
+
+        Args:
+          x: data `[batch, ...]`, or what the first of `parts` receives, see `part_input`.
+          condition: optional `[batch, C]`.
+          parts: the parts, rising.
+        """
+        is_input = isinstance(x, Handed)
+        handed, found = x if is_input else self.first_input(x, condition), {}
+        for part in range(min(parts) if is_input else 0, max(parts) + 1):
+            handed = tf.nest.map_structure(tf.stop_gradient, handed)
+            handed, losses = self.run_part(part, handed, condition)
+            if part in parts:
+                found[part] = self.weigh(losses, self.objective_weights)
+        return found
+
     @property
     def partition(self) -> Partition | None:
         """Where gradients stop; None where they do not."""
@@ -50,11 +140,6 @@ class PartitionedModel(keras.Model):
     def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
         """The optimiser of each part; the model's `optimizer` where there is one part."""
         return tuple(self._part_optimizers) or (self.optimizer,)
-
-    @property
-    def parts_run_alone(self) -> bool:
-        """Whether a part needs nothing but what the one before hands on; by default not."""
-        return False
 
     @property
     def all_parts(self) -> tuple[int, ...] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from tfp_distill.recomputation import recomputed_activations
 from tfp_distill.training.batches import unpack_batch, weighted_mean
 from tfp_distill.training.compiled_model import CompiledModel
 from tfp_distill.training.parts.part_optimizers import check_gradients
+from tfp_distill.training.parts.pipeline import PartPipeline
 from tfp_distill.training.replicas import (
     apply_if,
     logs_of_replica,
@@ -95,20 +96,6 @@ class PartwiseModel(CompiledModel):
         """Returns what validation reports, as `objective` does; by default the same."""
         return self.objective(x, condition, random)
 
-    def part_objectives(
-        self,
-        x: tf.Tensor,
-        condition: tf.Tensor | None,
-        random: StepRandom,
-        parts: Collection[int],
-    ) -> dict[int, dict[str, tf.Tensor]]:
-        """Returns for each of `parts` what `objective` returns for the whole.
-
-        The losses of a part have gradients to its own weights only, and nothing behind the last one
-        of `parts` is computed. A model that can be partitioned implements it.
-        """
-        raise NotImplementedError
-
     @property
     def seed(self) -> int:
         """Seed of the noise that training draws."""
@@ -118,6 +105,13 @@ class PartwiseModel(CompiledModel):
     def step(self) -> int:
         """Number of training steps seen so far, the skipped ones included."""
         return int(self._step.numpy())
+
+    @property
+    def steps_begun(self) -> int:
+        """As `step`, with those that parts on devices of their own have begun (`PartPipeline`)."""
+        if isinstance(self.train_function, PartPipeline):
+            return self.step + self.train_function.num_on_their_way
+        return self.step
 
     @property
     def skipped_steps(self) -> int:
@@ -271,7 +265,7 @@ class PartwiseModel(CompiledModel):
             if self.active_parts is None:
                 losses = self.objective(x, condition, random)
             else:
-                of_parts = self.part_objectives(x, condition, random, self.active_parts)
+                of_parts = self.part_objectives(x, condition, self.active_parts)
                 loss = tf.add_n([own["loss"] for own in of_parts.values()])
                 losses = {"loss": loss, **losses_by_name(of_parts)}
             means = {name: weighted_mean(v, row_weights) for name, v in losses.items()}

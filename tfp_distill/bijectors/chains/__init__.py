@@ -2,12 +2,19 @@
 
 from tfp_distill.bijectors.chains.multi_scale_chain import MultiScaleChain
 from tfp_distill.bijectors.chains.named_visits import named_visits
-from tfp_distill.bijectors.chains.trace import Segment, Trace, Visit, standard_normal_log_prob
+from tfp_distill.bijectors.chains.trace import (
+    Segment,
+    State,
+    Trace,
+    Visit,
+    standard_normal_log_prob,
+)
 from tfp_distill.bijectors.chains.traced_chain import TracedChain
 
 __all__ = [
     "MultiScaleChain",
     "Segment",
+    "State",
     "Trace",
     "TracedChain",
     "Visit",

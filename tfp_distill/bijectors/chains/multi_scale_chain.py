@@ -140,13 +140,13 @@ class MultiScaleChain(TracedChain):
         self, z: tf.Tensor, condition: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, Trace]:
         """See `TracedChain`."""
-        z, rows = _one_row_at_least(z)
+        (z,), rows = _one_row_at_least(z)
         return _first(rows, super().generative_trace(z, condition))
 
-    def _walk(self, x, condition, **options):
-        x, rows = _one_row_at_least(x)
-        for state in super()._walk(x, condition, **options):
-            yield _first(rows, state)
+    def _walk(self, state, condition, **options):
+        (value, *out), rows = _one_row_at_least(state.value, *state.factored_out)
+        for end in super()._walk(State(value, tuple(out)), condition, **options):
+            yield _first(rows, end)
 
     def _arrive(self, index, value):
         return space_to_depth(value) if index - 1 in (0, *self._level_ends) else value
@@ -202,16 +202,20 @@ class MultiScaleChain(TracedChain):
         return tf.constant([math.prod(self._image_shape)])
 
 
-def _one_row_at_least(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+def _one_row_at_least(*values: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor | None]:
     """Returns a batch with a row of zeros if it has none, and how many it has; None for "all".
 
     With oneDNN, in a graph, convolutions of no rows have the shape of the input (TensorFlow 2.21).
     """
-    if x.shape[0]:
-        return x, None
-    rows = tf.shape(x)[0]
-    row = tf.zeros([1, *x.shape[1:]], x.dtype)
-    return tf.concat([x, row[tf.minimum(rows, 1) :]], axis=0), rows
+    if values[0].shape[0]:
+        return list(values), None
+    rows = tf.shape(values[0])[0]
+
+    def padded(value):
+        row = tf.zeros([1, *value.shape[1:]], value.dtype)
+        return tf.concat([value, row[tf.minimum(rows, 1) :]], axis=0)
+
+    return list(map(padded, values)), rows
 
 
 def _first(rows: tf.Tensor | None, results: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -47,22 +48,16 @@ class Trace(NamedTuple):
         """
         return standard_normal_log_prob(self.latents[-1]) + self.ildj
 
-    def log_prob_of_part(self, first: int, last: int) -> tf.Tensor:
+    def log_prob_until(self, last: int) -> tf.Tensor:
         """The log-likelihood if the flow ended after bijector `last`, `[batch]`, in nats.
 
-            log N(h_last; 0, I) + sum_{i <= last} log|det b_i|
-
-        as the truncated problem of PARTS, eq. 3, writes it, with gradients to the bijectors first
-        to last only, if the trace stopped gradients before `first`: the log-determinants of the
-        bijectors before `first` are constants.
+        log N(h_last; 0, I) + sum_{i <= last} log|det b_i|
 
         Args:
-          first: index of the first bijector that receives gradients.
-          last: index of the last one.
+          last: index of the last bijector.
         """
-        before, own = self.ildjs[:first], self.ildjs[first : last + 1]
-        ildjs = [*map(tf.stop_gradient, before), *own]
-        return standard_normal_log_prob(self.latents[last]) + tf.add_n(ildjs)
+        ildj = tf.add_n(list(self.ildjs[: last + 1]))
+        return standard_normal_log_prob(self.latents[last]) + ildj
 
 
 class State(NamedTuple):
@@ -78,27 +73,24 @@ class State(NamedTuple):
     factored_out: tuple[tf.Tensor, ...] = ()
     found: Any = None
 
-    def stopped(self) -> State:
-        """Returns the same state as a constant: what is in the flow, and what has left it."""
-        factored_out = tuple(map(tf.stop_gradient, self.factored_out))
-        return State(tf.stop_gradient(self.value), factored_out, self.found)
-
 
 class Segment(NamedTuple):
     """What a contiguous run of bijectors makes of the state that it receives.
 
     Attributes:
-      state: what goes on to the bijector behind: `[batch, ...]`, without what is factored out.
+      state: what goes on to the bijector behind, and what has left the flow until there.
       log_prob: what the run adds to the log-likelihood, `[batch]`, in nats: its log-determinants
-        and log N(.; 0, I) of what it factors out, but not of `state`.
+        and log N(.; 0, I) of what it factors out, but not of what goes on.
+      latents: the latents that were asked for, by the index of their bijector, as in a `Trace`.
     """
 
-    state: tf.Tensor
+    state: State
     log_prob: tf.Tensor
+    latents: Mapping[int, tf.Tensor]
 
     def ended(self) -> tf.Tensor:
-        """The log-likelihood if the flow ended here, log N(state; 0, I) included, `[batch]`."""
-        return self.log_prob + standard_normal_log_prob(flat_events(self.state))
+        """The log-likelihood if the flow ended here, log N(.; 0, I) of all included, `[batch]`."""
+        return self.log_prob + standard_normal_log_prob(flat_events(self.state.value))
 
 
 class Visit(NamedTuple):

@@ -46,7 +46,7 @@ class TracedChain(KerasBijector):
 
     It differs from `tfb.Chain` in that a pass yields value and log-determinant together, that
     `trace` returns every intermediate latent, that a `condition` reaches the bijectors that take
-    one, and that gradients can be stopped between bijectors.
+    one, and that a `segment` of it runs by itself.
 
     Args:
       bijectors: at least one; `KerasBijector`s (nested chains too), `tfb.Invert`s of them, and any
@@ -110,29 +110,17 @@ class TracedChain(KerasBijector):
         """What maps the condition before any bijector sees it."""
         return self._condition_bijector
 
-    def trace(
-        self,
-        x: tf.Tensor,
-        condition: tf.Tensor | None = None,
-        *,
-        stop_gradient_after: Collection[int] = (),
-        until: int | None = None,
-    ) -> Trace:
+    def trace(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Trace:
         """Runs the normalizing direction once and keeps every intermediate latent.
 
         Args:
           x: data `[batch, ...]`.
           condition: optional `[batch, C]`.
-          stop_gradient_after: indices i such that no gradient flows from bijector i+1 back into
-            bijector i. The latent in the trace is the one *before* the stop, so that a loss on it
-            still reaches bijector i.
-          until: index of the last bijector that runs; by default all do.
 
         Returns:
-          A `Trace` with one latent and one log-determinant per bijector that ran.
+          A `Trace` with one latent and one log-determinant per bijector.
         """
-        walk = self._walk(x, condition, last=until, stop_gradient_after=stop_gradient_after)
-        states = list(walk)
+        states = list(self._walk(State(x), condition))
         return Trace(tuple(map(self._arrange, states)), tuple(state.found for state in states))
 
     def generative_trace(
@@ -171,11 +159,17 @@ class TracedChain(KerasBijector):
             z, ildj = self._normalize(bijector, value, condition)
             return z, Visit(bijector, value, z, ildj)
 
-        for state in self._walk(x, condition, run=visit):
+        for state in self._walk(State(x), condition, run=visit):
             yield state.found
 
     def segment(
-        self, first: int, last: int, state: tf.Tensor, condition: tf.Tensor | None = None
+        self,
+        first: int,
+        last: int,
+        state: State,
+        condition: tf.Tensor | None = None,
+        *,
+        shown: Collection[int] = (),
     ) -> Segment:
         """Runs the bijectors first to last only, in the normalizing direction.
 
@@ -186,15 +180,21 @@ class TracedChain(KerasBijector):
         Args:
           first: index of the first bijector that runs.
           last: index of the last one.
-          state: what the bijector before `first` hands on; the data where there is none.
+          state: what the bijector before `first` hands on; `State(x)` of the data where there is
+            none. What has left the flow is of use for latents only, and may be left out.
           condition: optional `[batch, C]`, as the user gives it.
+          shown: indices of bijectors behind which the latents are to be shown.
         """
-        log_probs = []
-        for end in self._walk(state, condition, first=first, last=last):  # noqa: B007
+        log_probs, latents = [], {}
+        walk = self._walk(state, condition, first=first, last=last)
+        for index, end in enumerate(walk, first):
             log_probs.append(end.found)
-        value, factored_out, _ = self._depart(last, end)
-        log_probs += [standard_normal_log_prob(flat_events(out)) for out in factored_out]
-        return Segment(value, tf.add_n(log_probs))
+            if index in shown:
+                latents[index] = self._arrange(end)
+        end = self._depart(last, end)._replace(found=None)
+        left = end.factored_out[len(state.factored_out) :]
+        log_probs += [standard_normal_log_prob(flat_events(out)) for out in left]
+        return Segment(end, tf.add_n(log_probs), latents)
 
     def layers_of(self, first: int, last: int) -> tuple[keras.layers.Layer, ...]:
         """Returns the Keras layers that hold the weights of the bijectors first to last."""
@@ -232,40 +232,35 @@ class TracedChain(KerasBijector):
             return self._normalize(bijector, value, condition)
 
         # One state at a time: there may be many rows.
-        for state in self._walk(x, condition, run=run):  # noqa: B007
+        for state in self._walk(State(x), condition, run=run):  # noqa: B007
             pass
         return self._arrange(state)
 
     def _walk(
         self,
-        x: tf.Tensor,
+        state: State,
         condition: tf.Tensor | None,
         *,
         first: int = 0,
         last: int | None = None,
-        stop_gradient_after: Collection[int] = (),
         run: Callable[..., tuple[tf.Tensor, Any]] | None = None,
     ) -> Iterator[State]:
         """Runs the bijectors first to last, from the data's end on; yields the state after each.
 
         Args:
-          x: what arrives at the first one.
+          state: what arrives at the first one.
           condition: as the user gives it.
           first: index of the first bijector that runs.
           last: index of the last one; by default all do.
-          stop_gradient_after: indices of bijectors behind whose states gradients stop.
           run: runs a bijector on what arrives and the mapped condition; returns what goes on, and
             what the state has as `found`: by default the log-determinant.
         """
         condition, run = self.map_condition(condition), run or self._normalize
-        state = State(x)
         for index in range(len(self._bijectors))[first : None if last is None else last + 1]:
             arriving = self._arrive(index, state.value)
             value, found = run(self._bijectors[index], arriving, condition)
             state = state._replace(value=value, found=found)
             yield state
-            if index in stop_gradient_after:
-                state = state.stopped()
             state = self._depart(index, state)
 
     def _normalize(self, bijector, x, condition):
@@ -293,7 +288,7 @@ class TracedChain(KerasBijector):
 
     def _inverse_and_ildj(self, x, condition):
         ildjs = []
-        for state in self._walk(x, condition):  # noqa: B007
+        for state in self._walk(State(x), condition):  # noqa: B007
             ildjs.append(state.found)
         return self._arrange(state), tf.add_n(ildjs)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from tfp_distill.distillation.alignment import HasSteps, Taps
 from tfp_distill.distillation.shared_pass import SharedPass
 from tfp_distill.distillation.teachers import (
     AnyTeacher,
@@ -58,11 +60,18 @@ class DistillationLoss(abc.ABC):
     def __call__(self, shared: SharedPass) -> tf.Tensor:
         """Returns the loss `[batch]`; 0 where student and teacher are the same function."""
 
-    def in_part(self, shared: SharedPass, part: Part) -> tf.Tensor:
-        """Returns the loss `[batch]` of one part of the student, with gradients to it only.
+    def taps_in(self, part: Part, student: HasSteps, teacher: HasSteps) -> Taps:
+        """Returns at which latents of the data the loss of a part of the student looks.
 
-        For latents of the data, which a part has at its own steps; by default there is none.
+        Pairs of one of its steps and of a step of the teacher, counted from 1. There are none of a
+        loss that `check_partition` refuses.
         """
+        raise NotImplementedError
+
+    def over_taps(
+        self, taps: Taps, student: Mapping[int, tf.Tensor], teacher: Mapping[int, tf.Tensor]
+    ) -> tf.Tensor:
+        """Returns the loss `[batch]` of latents by their steps, of a part or of all."""
         raise NotImplementedError
 
     def left_out(self, shared: SharedPass) -> tf.Tensor | None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
 
-from tfp_distill.distillation.alignment import align_boundary, align_flows, check_taps
+from tfp_distill.distillation.alignment import (
+    HasSteps,
+    Taps,
+    align_boundary,
+    align_flows,
+    check_taps,
+)
 from tfp_distill.distillation.losses.base import DistanceLoss
 from tfp_distill.distillation.shared_pass import SharedPass
 from tfp_distill.training import Part, Partition
@@ -16,9 +23,28 @@ from tfp_distill.training import Part, Partition
 __all__ = ["IntermediateLatentLoss", "LatentLoss"]
 
 
+class _MatchedLatents(DistanceLoss):
+    """Distances of latents at pairs of steps, which a part of a student has at its own steps."""
+
+    @abc.abstractmethod
+    def _all_taps(self, student: HasSteps, teacher: HasSteps) -> Taps:
+        """Returns the pairs of steps of whole flows."""
+
+    def __call__(self, shared: SharedPass) -> tf.Tensor:
+        student, teacher = shared.student_trace.latents, shared.teacher_trace.latents
+        taps = self._all_taps(shared.student, shared.teacher)
+        return self.over_taps(taps, dict(enumerate(student)), dict(enumerate(teacher)))
+
+    def over_taps(
+        self, taps: Taps, student: Mapping[int, tf.Tensor], teacher: Mapping[int, tf.Tensor]
+    ) -> tf.Tensor:
+        """The sum of the distances of the pairs."""
+        return tf.add_n([self._distance(student[i], teacher[j]) for i, j in taps])
+
+
 @keras.saving.register_keras_serializable("tfp_distill")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LatentLoss(DistanceLoss):
+class LatentLoss(_MatchedLatents):
     """LKD: the final latents of the same data (Walton et al., 2023, section 3.1).
 
     mean_d distance(f_s(x)_d, f_t(x)_d)
@@ -26,22 +52,20 @@ class LatentLoss(DistanceLoss):
 
     name: str = "latent_loss"
 
-    def __call__(self, shared: SharedPass) -> tf.Tensor:
-        return self._distance(shared.student_trace.latents[-1], shared.teacher_trace.latents[-1])
-
-    def in_part(self, shared: SharedPass, part: Part) -> tf.Tensor:
+    def taps_in(self, part: Part, student: HasSteps, teacher: HasSteps) -> Taps:
         """The latents after the part and at the teacher's matched depth (`align_boundary`)."""
-        depth = align_boundary(shared.student, shared.teacher, part.last_step)
-        student, teacher = shared.student_trace, shared.teacher_trace
-        return self._distance(student.latents[part.last_step], teacher.latents[depth])
+        return ((part.last_step, align_boundary(student, teacher, part.last_step)),)
 
     def check_partition(self, partition: Partition) -> None:
         """Every part has latents at its end."""
 
+    def _all_taps(self, student, teacher):
+        return ((student.num_steps, teacher.num_steps),)
+
 
 @keras.saving.register_keras_serializable("tfp_distill")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IntermediateLatentLoss(DistanceLoss):
+class IntermediateLatentLoss(_MatchedLatents):
     """ILKD: latents at matched depths, summed (Walton et al., 2023, section 3.2).
 
     sum_taps mean_d distance(h_s^(i)_d, h_t^(j)_d)
@@ -53,7 +77,7 @@ class IntermediateLatentLoss(DistanceLoss):
     """
 
     name: str = "intermediate_latent_loss"
-    taps: tuple[tuple[int, int], ...] | None = None
+    taps: Taps | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,21 +89,13 @@ class IntermediateLatentLoss(DistanceLoss):
         if self.taps is not None:
             check_taps(self.taps, student_steps=student_steps, teacher_steps=teacher_steps)
 
-    def __call__(self, shared: SharedPass) -> tf.Tensor:
-        student, teacher = shared.student_trace.latents, shared.teacher_trace.latents
-        taps = align_flows(shared.student, shared.teacher) if self.taps is None else self.taps
-        return tf.add_n([self._distance(student[i], teacher[j]) for i, j in taps])
-
-    def in_part(self, shared: SharedPass, part: Part) -> tf.Tensor:
-        """The sum over the taps in the part."""
-        student, teacher = shared.student_trace.latents, shared.teacher_trace.latents
-        taps: Iterable[tuple[int, int]] | None = self.taps
-        if taps is None:
-            aligned = dict(align_flows(shared.student, shared.teacher))
-            depth = align_boundary(shared.student, shared.teacher, part.last_step)
-            taps = {part.last_step: depth, **aligned}.items()
-        taps = _taps_in(taps, part)
-        return tf.add_n([self._distance(student[i], teacher[j]) for i, j in taps])
+    def taps_in(self, part: Part, student: HasSteps, teacher: HasSteps) -> Taps:
+        """The taps in the part."""
+        taps = self._all_taps(student, teacher)
+        if self.taps is None:
+            depth = align_boundary(student, teacher, part.last_step)
+            taps = tuple({part.last_step: depth, **dict(taps)}.items())
+        return _taps_in(taps, part)
 
     def check_partition(self, partition: Partition) -> None:
         """Checks that explicit taps reach every part."""
@@ -90,6 +106,9 @@ class IntermediateLatentLoss(DistanceLoss):
                     f"{part.last_step} of part {index}."
                 )
 
+    def _all_taps(self, student, teacher):
+        return align_flows(student, teacher) if self.taps is None else self.taps
 
-def _taps_in(taps: Iterable[tuple[int, int]], part: Part) -> list[tuple[int, int]]:
-    return [(i, j) for i, j in taps if part.first_step <= i <= part.last_step]
+
+def _taps_in(taps: Taps, part: Part) -> Taps:
+    return tuple((i, j) for i, j in taps if part.first_step <= i <= part.last_step)

@@ -48,9 +48,6 @@ class Recipe(
         num_parts = max(name.num_parts for name in parsed if name)
         if num_parts == 1:
             return
-        if self.prefix_cache_gib or self.devices:
-            rule = "only student where parts have a cache or devices"
-            self.check("students", rule, self.students == ("student",))
         rule = f"end_to_end where `students` are not of {', '.join(_METHODS_OF_PARTS)}"
         is_legal = bool(self.students) and set(self.students) <= set(_METHODS_OF_PARTS)
         self.check("partitions", rule, is_legal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import pathlib
@@ -12,20 +13,23 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.bijectors import Segment
 from tfp_distill.training.batches import check_ordered_rows, placed_batches
-from tfp_distill.training.contracts import OrderedRows
+from tfp_distill.training.contracts import Handed, OrderedRows
 from tfp_distill.training.partwise_model import PartwiseModel
 
 __all__ = ["PrefixCache"]
 
 _DRAW = "prefix_draw"
+_FILE = "prefix.npy"
 
 
 class PrefixCache:
     """Keeps what the one part that trains receives, while the parts before it are frozen.
 
         h(x) = f_{k-1} o ... o f_0(x),   and the log-likelihood so far,   for part k and all rows x
+
+    and, where a student is distilled, the latents of the teacher that the losses of part k and of
+    those behind it look at: neither the student's frozen parts nor the teacher runs in a step.
 
     With the forward pass of one of equal parts as unit and backward as 2, a step of part k, counted
     from 0, then costs 3 instead of k + 3. The parts before it run once a phase, over all rows and
@@ -52,13 +56,13 @@ class PrefixCache:
     the cache with the numbers of an uninterrupted one.
 
     Args:
-      rows: the `tfp_distill.data.TrainingRows`.
+      rows: the `tfp_distill.data.TrainingRows`, or a teacher's `TeacherTraces` of them.
       max_bytes: the most that the cache may take; `num_bytes` says what it takes. Conditions are
         not copied and do not count.
       refresh_epochs: the cache is filled again, with fresh noise and flips, after so many epochs of
         `fit`; None for once a phase.
-      directory: where the cache is kept in memory-mapped files instead of in memory, by one
-        training at a time. They are removed when `fit` ends.
+      directory: where the cache is kept in a memory-mapped file instead of in memory, by one
+        training at a time. It is removed when `fit` ends.
 
     Raises:
       ValueError: if an argument breaks a rule.
@@ -84,21 +88,15 @@ class PrefixCache:
         self._iterator: Iterator[Any] | None = None
         self._contents: tuple[int, int] | None = None
         self._prefix: tuple[int, Callable[..., Any]] | None = None
-        self._buffers: tuple[np.ndarray, np.ndarray] | None = None
-        self._filled: Segment | None = None
+        self._buffer: np.ndarray | None = None
+        self._filled: Handed | None = None
 
     def num_bytes(self, model: PartwiseModel) -> int:
         """Returns what the cache takes: the largest input of a part behind the first one."""
-        numbers = self._largest_state(model) + 1  # And the log-likelihood.
-        return len(self._rows) * numbers * np.dtype(model.compute_dtype).itemsize
+        return self._size(model) * np.dtype(model.compute_dtype).itemsize
 
     def check(self, model: PartwiseModel) -> None:
-        """Raises `ValueError` if the model's parts need more than their input, or it is too big."""
-        if not model.parts_run_alone:
-            raise ValueError(
-                "`prefix_cache` must be None where the losses of parts need the data, as those of "
-                f"{model.name!r}, a {type(model).__name__}, do."
-            )
+        """Raises `ValueError` if what the model's parts receive takes too much."""
         need = self.num_bytes(model)
         if need > self._max_bytes:
             raise ValueError(
@@ -112,7 +110,7 @@ class PrefixCache:
         """Returns an iterator of what parts are trained on, from the model's step on.
 
         Args:
-          model: the flow.
+          model: the flow, or the distiller.
           parts: the parts that an epoch trains; None for end to end.
           epoch: the epoch, which begins.
         """
@@ -132,12 +130,11 @@ class PrefixCache:
         return self._iterator
 
     def clear(self) -> None:
-        """Frees the memory, or removes the files."""
+        """Frees the memory, or removes the file."""
         self._iterator = self._contents = self._prefix = None
-        self._buffers = self._filled = None
+        self._buffer = self._filled = None
         if self._directory is not None:
-            for path in _paths(self._directory):
-                path.unlink(missing_ok=True)
+            (self._directory / _FILE).unlink(missing_ok=True)
 
     def _draw(self, model, part, epoch):
         """Returns the epoch in which the cache of this one was, or is to be, filled."""
@@ -149,36 +146,39 @@ class PrefixCache:
 
     def _fill(self, model, part, draw):
         """Runs the parts before `part` over all rows."""
-        if self._buffers is None:
-            self._buffers = self._allocate(model)
-        states, log_probs = self._buffers
         if self._prefix is None or self._prefix[0] != part:
             self._prefix = part, _compiled(model, functools.partial(model.part_input, part))
+        arrays: list[np.ndarray] = []
         for place, batch in placed_batches(self._rows, draw):
-            own = self._prefix[1](*batch)
-            shape = len(self._rows), *own.state.shape[1:]
-            filled = Segment(states[: math.prod(shape)].reshape(shape), log_probs)
-            for array, value in zip(filled, own, strict=True):
-                array[place] = value.numpy()
-        return filled
+            handed = self._prefix[1](*batch)
+            values = [value.numpy() for value in tf.nest.flatten(handed)]
+            arrays = arrays or self._arrays(model, [value.shape[1:] for value in values])
+            for array, value in zip(arrays, values, strict=True):
+                array[place] = value
+        return tf.nest.pack_sequence_as(handed, arrays)
+
+    def _arrays(self, model, shapes):
+        """Returns parts of the buffer, an array of values of all rows for each shape of a value."""
+        buffer = self._buffer = self._allocate(model) if self._buffer is None else self._buffer
+        sizes = [len(self._rows) * math.prod(shape) for shape in shapes]
+        ends = itertools.accumulate(sizes)
+        return [
+            buffer[end - size : end].reshape(len(self._rows), *shape)
+            for shape, size, end in zip(shapes, sizes, ends, strict=True)
+        ]
 
     def _allocate(self, model):
-        """Makes the flat arrays that the input of every part fits in."""
-        sizes = len(self._rows) * self._largest_state(model), len(self._rows)
+        """Makes the flat array that the input of every part fits in."""
+        size, dtype = self._size(model), model.compute_dtype
         if self._directory is None:
-            return tuple(np.empty(size, model.compute_dtype) for size in sizes)
+            return np.empty(size, dtype)
         self._directory.mkdir(parents=True, exist_ok=True)
-        return tuple(
-            np.lib.format.open_memmap(path, mode="w+", dtype=model.compute_dtype, shape=(size,))
-            for path, size in zip(_paths(self._directory), sizes, strict=True)
-        )
+        path = self._directory / _FILE
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(size,))
 
-    def _largest_state(self, model):
-        return max(part.dims_in for part in model.partition.parts[1:])
-
-
-def _paths(directory: pathlib.Path) -> list[pathlib.Path]:
-    return [directory / f"prefix_{name}.npy" for name in Segment._fields]
+    def _size(self, model):
+        """Returns how many numbers the largest input of a part behind the first one has."""
+        return len(self._rows) * max(map(model.handed_size, model.all_parts[1:]))
 
 
 def _compiled(model: PartwiseModel, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -154,7 +154,7 @@ class StopOnSkippedSteps(keras.callbacks.Callback):
                 losses = model.objective(*self._inputs(), random)
                 total = losses["loss"]
             else:
-                of_parts = model.part_objectives(*self._inputs(), random, model.active_parts)
+                of_parts = model.part_objectives(*self._inputs(), model.active_parts)
                 losses = losses_by_name(of_parts)
                 total = tf.add_n([own["loss"] for own in of_parts.values()])
             total = tf.reduce_mean(total)

@@ -38,6 +38,11 @@ class Part:
     dims_in: int
     dims_out: int
 
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Its first and its last step."""
+        return self.first_step, self.last_step
+
 
 @keras.saving.register_keras_serializable("tfp_distill")
 @dataclasses.dataclass(frozen=True)
@@ -142,22 +147,6 @@ class Partition:
     def ends(self) -> tuple[int, ...]:
         """The last step of every part, counted from 1; no gradient crosses them."""
         return tuple(part.last_step for part in self.parts)
-
-    def bytes_handed(
-        self, batch_size: int, *, condition_dims: int = 0, itemsize: int = 4
-    ) -> tuple[int, ...]:
-        """Returns the bytes that cross each boundary in a step: forward all, backward none.
-
-        They are the state that a part hands on, one number an example for the log-likelihood so
-        far, and the condition; the scalars of the logs are not counted.
-
-        Args:
-          batch_size: number of examples.
-          condition_dims: dimensions of the condition.
-          itemsize: bytes of a number.
-        """
-        dims = [part.dims_out + 1 + condition_dims for part in self.parts[:-1]]
-        return tuple(batch_size * itemsize * each for each in dims)
 
     def check(self, flow: SteppedFlow) -> None:
         """Raises `ValueError` if this is not a partition of the flow."""

@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_distill.training.batches import unpack_batch
-from tfp_distill.training.contracts import PartedFlow, PartitionedTraining
-from tfp_distill.training.parts.placed_part import PlacedPart, empty
+from tfp_distill.training.contracts import PartedModel, PartitionedTraining
+from tfp_distill.training.parts.placed_part import Arrival, PlacedPart
 
 __all__ = ["PartPipeline", "check_devices", "check_devices_exist"]
 
@@ -23,11 +23,6 @@ def check_devices(model: PartitionedTraining, devices: Sequence[str]) -> None:
         raise ValueError(
             f"`devices` must be one for each of the {len(parts)} parts of {model.name!r}, got "
             f"{len(devices)}: {', '.join(devices)}."
-        )
-    if not model.parts_run_alone:
-        raise ValueError(
-            "`devices` must be used with a Flow, whose parts need nothing but what the one before "
-            f"hands on, got {type(model).__name__} {model.name!r}."
         )
     if (num_replicas := model.distribute_strategy.num_replicas_in_sync) > 1:
         raise ValueError(
@@ -50,11 +45,13 @@ class PartPipeline:
     """Trains the parts of a model at the same time, each on a device of its own.
 
     Part k works on batch t-k in tick t. What it hands on, the state and the log-likelihood so far
-    (and the condition), lies in the inbox of part k+1, on the device of that one, until the next
-    tick; nothing is handed back. So within a tick no part waits for another. (Each part's means, a
-    few scalars, go to the process that calls `fit`, for the logs.) As in a simultaneous
-    step, a part hands on what it made of a batch before it learnt from it: when the pipeline has
-    been drained, its parts have taken the very steps of simultaneous training on one device.
+    (of a distiller also latents of the teacher, which the first part makes), with the condition and
+    the weights that the losses had when the batch came, lies in the inbox of part k+1, on the
+    device of that one, until the next tick; nothing is handed back. So within a tick no part waits
+    for another. (Each part's means, a few scalars, go to the process that calls `fit`, for the
+    logs.) As in a simultaneous step, a part hands on what it made of a batch before it learnt from
+    it: when the pipeline has been drained, its parts have taken the very steps of simultaneous
+    training on one device.
 
     The devices keep copies of the weights and optimisers of their parts. They are taken from the
     model when the pipeline fills, and given back when it is drained.
@@ -64,13 +61,13 @@ class PartPipeline:
     completes those that were returned last.
 
     Args:
-      model: a compiled `Flow` with several parts.
+      model: a compiled `Flow` or `FlowDistiller` with several parts.
       devices: the device of each part; parts may share one. Those of other processes too, after
         `tf.config.experimental_connect_to_cluster`.
       jit_compile: whether XLA compiles the step of each part.
     """
 
-    def __init__(self, model: PartedFlow, devices: Sequence[str], *, jit_compile: bool) -> None:
+    def __init__(self, model: PartedModel, devices: Sequence[str], *, jit_compile: bool) -> None:
         self._model = model
         self._devices = tuple(devices)
         self._jit_compile = jit_compile
@@ -79,9 +76,9 @@ class PartPipeline:
             self._report = tf.function(model.report_parts, autograph=False)
         # Made when the first batch shows the types of batches.
         self._parts: list[PlacedPart] = []
-        self._no_batch: tuple[tf.Tensor, ...] = ()
+        self._no_batch: Arrival | None = None
         self._tick: Any = None
-        self._inboxes: list[tuple[tf.Tensor, ...]] = []
+        self._inboxes: list[Arrival] = []
         # The batches on their way, by the part that works on them.
         self._batches: collections.deque[Any] = collections.deque(maxlen=len(self._devices))
         self._logs: dict[str, tf.Tensor] = {}
@@ -92,9 +89,14 @@ class PartPipeline:
         return tuple(self._parts)
 
     @property
-    def inboxes(self) -> tuple[tuple[tf.Tensor, ...], ...]:
+    def inboxes(self) -> tuple[Arrival, ...]:
         """What parts 1, 2, ... work on in the next tick; nothing when drained."""
         return tuple(self._inboxes)
+
+    @property
+    def num_on_their_way(self) -> int:
+        """Number of batches that have come and have not left the last part yet."""
+        return sum(map(bool, itertools.islice(self._batches, len(self._devices) - 1)))
 
     @property
     def tick(self) -> Any:
@@ -109,7 +111,7 @@ class PartPipeline:
         """
         batch = None
         for _, data in zip(range(self._model.steps_per_execution), iterator):  # noqa: B905
-            batch = _unpack(data)
+            batch = self._arrival(data)
             if not self._inboxes:
                 self._fill(batch)
             self._advance(batch)
@@ -132,24 +134,36 @@ class PartPipeline:
         self._inboxes, self._logs = [], {}
         self._batches.clear()
 
+    def _arrival(self, data):
+        """Returns a batch as the first part receives it."""
+        x, condition, weights = unpack_batch(data)
+        if weights is not None:
+            raise ValueError(
+                "Batches must be `x` or `(x, condition)` where parts have devices of their own, "
+                "got weights of rows too."
+            )
+        arrival = x, () if condition is None else (condition,), self._model.objective_weights
+        return Arrival(*tf.nest.map_structure(tf.convert_to_tensor, arrival))
+
     def _fill(self, batch):
         if not self._parts:
-            self._place(_specs(batch))
+            self._place(batch.types)
         for part in self._parts:
             part.take()
-        self._inboxes = self._hand_over([empty(part.hands_on) for part in self._parts])
+        empty = [part.hands_on.emptied() for part in self._parts if part.hands_on]
+        self._inboxes = self._hand_over(empty)
 
     def _place(self, batch):
         """Makes the parts on their devices, and the tick for batches of these types."""
         handed = tf.function(
-            self._all_handed, autograph=False, input_signature=batch
+            self._all_handed, autograph=False, input_signature=[batch]
         ).get_concrete_function()
-        types = [*map(_specs, handed.structured_outputs), ()]
+        types = [*(arrival.types for arrival in handed.structured_outputs), None]
         self._parts = [
             PlacedPart(self._model, part, device, hands_on, jit_compile=self._jit_compile)
             for part, (device, hands_on) in enumerate(zip(self._devices, types, strict=True))
         ]
-        self._no_batch = empty(batch)
+        self._no_batch = batch.emptied()
         self._tick = self._take_tick
         if not self._model.run_eagerly:
             # Of any number of rows: the empty inboxes of the first ticks need no trace of theirs.
@@ -157,11 +171,11 @@ class PartPipeline:
                 self._take_tick, autograph=False, input_signature=[batch, *types[:-1]]
             )
 
-    def _all_handed(self, x, *condition):
-        handed, found = self._model.part_input(0, x, *condition), []
+    def _all_handed(self, batch):
+        handed, found = self._model.first_input(batch.x, *batch.condition), []
         for part in range(len(self._devices) - 1):
-            handed = self._model.run_part(part, handed, *condition)
-            found.append((*handed, *condition))
+            handed, _ = self._model.run_part(part, handed, *batch.condition)
+            found.append(batch._replace(x=handed))
         return found
 
     def _advance(self, batch):
@@ -169,7 +183,7 @@ class PartPipeline:
 
         In the end a batch has the means of all parts, in as many ticks; only then it is a step.
         """
-        self._batches.appendleft(None if batch is None else (tf.shape(batch[0])[0], {}))
+        self._batches.appendleft(None if batch is None else (batch.rows, {}))
         self._inboxes, means = self._tick(batch or self._no_batch, *self._inboxes)
         for part, (entry, own) in enumerate(zip(self._batches, means, strict=False)):
             if entry:
@@ -186,25 +200,10 @@ class PartPipeline:
     def _hand_over(self, handed):
         """Puts what each part hands on into the inbox, and on the device, of the next one."""
         inboxes = []
-        for values, receiver in zip(handed, self._parts[1:], strict=False):
+        for arrival, receiver in zip(handed, self._parts[1:], strict=False):
             with tf.device(receiver.device), tf.name_scope("inbox"):
-                inboxes.append(tuple(tf.identity(value) for value in values))
+                inboxes.append(tf.nest.map_structure(tf.identity, arrival))
         return inboxes
-
-
-def _unpack(data):
-    """Returns a batch as `(x,)` or `(x, condition)`."""
-    x, condition, weights = unpack_batch(data)
-    if weights is not None:
-        raise ValueError(
-            "Batches must be `x` or `(x, condition)` where parts have devices of their own, got "
-            "weights of rows too."
-        )
-    return tuple(map(tf.convert_to_tensor, (x,) if condition is None else (x, condition)))
-
-
-def _specs(values):
-    return tuple(tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in values)
 
 
 def _is_any_of(device, existing):

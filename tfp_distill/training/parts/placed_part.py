@@ -2,46 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from tfp_distill.bijectors import Segment
 from tfp_distill.recomputation import recomputed_activations
-from tfp_distill.training.contracts import PartedFlow
+from tfp_distill.training.contracts import Handed, PartedModel
 from tfp_distill.training.fused_adam import apply_gradients
 from tfp_distill.training.parts.part_optimizers import check_gradients, clone_optimizer
 from tfp_distill.training.step_metrics import can_be_taken
 
-__all__ = ["PlacedPart", "empty"]
+__all__ = ["Arrival", "PlacedPart"]
 
-Tensors = tuple[tf.Tensor, ...]
+
+class Arrival(NamedTuple):
+    """What a part on a device of its own receives, or the types of that.
+
+    Attributes:
+      x: what the part before hands on; the data, for the first part. No rows mean that there is
+        nothing to do.
+      condition: `(condition,)` for a conditional flow, else nothing.
+      weights: what `weigh` takes, as it was when the batch came.
+    """
+
+    x: Any
+    condition: tuple[tf.Tensor, ...]
+    weights: Any
+
+    @property
+    def rows(self) -> tf.Tensor:
+        """The number of rows."""
+        return tf.shape(tf.nest.flatten(self.x)[0])[0]
+
+    @property
+    def types(self) -> Arrival:
+        """The types, of any number of rows."""
+        x, condition = tf.nest.map_structure(
+            lambda value: tf.TensorSpec([None, *value.shape[1:]], value.dtype),
+            (self.x, self.condition),
+        )
+        return Arrival(x, condition, tf.nest.map_structure(tf.type_spec_from_value, self.weights))
+
+    def emptied(self) -> Arrival:
+        """Returns tensors of these types without rows."""
+        return tf.nest.map_structure(
+            lambda spec: tf.zeros([size or 0 for size in spec.shape], spec.dtype), self
+        )
 
 
 class PlacedPart:
     """Copies of a part's weights and of its optimiser on a device, and the step taken there.
 
     Args:
-      model: a compiled `Flow` with several parts.
+      model: a compiled model with several parts.
       part: number of the part.
       device: where its variables lie and its step runs.
-      hands_on: types of what it hands on: the state, the log-likelihood so far, and the condition
-        of a conditional flow; none for the last part.
+      hands_on: types of what it hands on; None for the last part.
       jit_compile: whether XLA compiles the step.
     """
 
     def __init__(
         self,
-        model: PartedFlow,
+        model: PartedModel,
         part: int,
         device: str,
-        hands_on: Sequence[tf.TensorSpec],
+        hands_on: Arrival | None,
         *,
         jit_compile: bool,
     ) -> None:
         self.device = device
-        self.hands_on = tuple(hands_on)
+        self.hands_on = hands_on
         self._model, self._part, self._use_xla = model, part, jit_compile
         self._weights = model.part_weights(part)
         trainable = {id(weight) for weight in self._weights}
@@ -69,20 +100,18 @@ class PlacedPart:
         changed = [*self._own_weights, *self._own_optimizer.variables]
         _assign([*self._weights, *self._optimizer.variables], changed)
 
-    def work(self, received: Tensors) -> tuple[Tensors, dict[str, tf.Tensor]]:
+    def work(self, received: Arrival) -> tuple[Any, dict[str, tf.Tensor]]:
         """Trains on what lies in the inbox, if it is not empty.
 
         Args:
-          received: what the part before hands on; the batch, `(x,)` or `(x, condition)`, for the
-            first part. No rows mean that there is nothing to do.
+          received: what the part before hands on, or the batch.
 
         Returns:
-          What the part hands on, made before it learnt; its mean losses, `grad_norm`, and `drift`
-          if the model recomputes activations.
+          What the part hands on, made before it learnt, `()` if it is the last one; its mean
+          losses, `grad_norm`, and `drift` if the model recomputes activations.
         """
         with tf.device(self.device), tf.name_scope(f"part_{self._part}"):
-            arrived = tf.shape(received[0])[0] > 0
-            return tf.cond(arrived, lambda: self._step(received), self._rest)
+            return tf.cond(received.rows > 0, lambda: self._step(received), self._rest)
 
     def _train(self, received):
         with tf.device(self.device):
@@ -95,8 +124,11 @@ class PlacedPart:
                 tape.watch(weights)
                 # The model's code runs as it is, on the copies instead of its own variables.
                 with keras.StatelessScope(list(own)):
-                    handed, condition = self._run(received)
-                    losses = self._model.part_losses(handed)
+                    arriving = received.x
+                    if not isinstance(arriving, Handed):
+                        arriving = self._model.first_input(arriving, *received.condition)
+                    handed, losses = self._model.run_part(self._part, arriving, *received.condition)
+                    losses = self._model.weigh(losses, received.weights)
                 means = {name: tf.reduce_mean(value) for name, value in losses.items()}
             gradients = tape.gradient(means["loss"], weights)
             check_gradients(gradients, self._weights)
@@ -108,28 +140,15 @@ class PlacedPart:
                 lambda: apply_gradients(self._own_optimizer, gradients, self._own_weights),
                 lambda: None,
             )
-            return (*handed, *condition)[: len(self.hands_on)], {**means, **figures}
-
-    def _run(self, received):
-        if self._part:
-            state, log_prob, *condition = received
-            handed = Segment(state, log_prob)
-        else:
-            x, *condition = received
-            handed = self._model.part_input(0, x, *condition)
-        return self._model.run_part(self._part, handed, *condition), condition
+            hands_on = () if self.hands_on is None else received._replace(x=handed)
+            return hands_on, {**means, **figures}
 
     def _rest(self):
         with tf.device(self.device):
-            names = ["loss", *self._model.active_losses, "grad_norm"]
+            names = ["loss", *self._model.part_loss_names, "grad_norm"]
             names += ["drift"] if self._model.recomputes else []
             nothing = {name: tf.zeros([], self._model.compute_dtype) for name in names}
-            return empty(self.hands_on), nothing
-
-
-def empty(specs: Sequence[tf.TensorSpec]) -> Tensors:
-    """Returns tensors of these types without rows."""
-    return tuple(tf.zeros([0, *spec.shape[1:]], spec.dtype) for spec in specs)
+            return () if self.hands_on is None else self.hands_on.emptied(), nothing
 
 
 def _copy(variable):
