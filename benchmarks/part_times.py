@@ -1,6 +1,7 @@
 """What an epoch in parts costs, relative to an end-to-end epoch.
 
     python benchmarks/part_times.py --image_size=32 --channels=3 --depth=4 --width=128
+    python benchmarks/part_times.py --teacher_depth=8  # a student, distilled by ILKD
 
 A Glow of three levels on random images, divided into parts in several ways. End to end, each part
 by itself, and each part on the cached output of the frozen ones before it take turns of some steps
@@ -16,6 +17,7 @@ alternating and 1 / n sequentially, with a cache. Quiet machine required.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +34,9 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Height and width.")
 _CHANNELS = flags.DEFINE_integer("channels", 3, "Channels of the images.")
 _DEPTH = flags.DEFINE_integer("depth", 4, "Steps of each of the three levels.")
 _WIDTH = flags.DEFINE_integer("width", 128, "Hidden channels of the conditioners.")
+_TEACHER_DEPTH = flags.DEFINE_integer(
+    "teacher_depth", 0, "Steps of each level of a teacher of twice the width; 0: there is none."
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Rows of a batch.")
 _STEPS = flags.DEFINE_integer("steps", 10, "Steps of a turn.")
 _BALANCE = flags.DEFINE_enum(
@@ -83,8 +88,9 @@ def _measure(divide: Callable[[tfp_distill.Flow], tfp_distill.Partition], name: 
     x = np.random.RandomState(0).uniform(size=(number, *config.image_shape)).astype(np.float32)
     flow.adapt(x[: _BATCH_SIZE.value])
     partition = divide(flow)
+    model = _with_teacher(flow, x) if _TEACHER_DEPTH.value else flow
     optimizer = keras.optimizers.Adam(1e-5, global_clipnorm=50.0)
-    flow.compile(
+    model.compile(
         optimizer,
         partition=partition,
         jit_compile=_JIT_COMPILE.value,
@@ -95,7 +101,7 @@ def _measure(divide: Callable[[tfp_distill.Flow], tfp_distill.Partition], name: 
     turns = _Turns(
         rows, [(None, False), *((k, False) for k in parts), *((k, True) for k in parts[1:])]
     )
-    flow.fit(
+    model.fit(
         rows.batches(),
         steps_per_epoch=_STEPS.value,
         epochs=(TURNS + 1) * len(turns.seconds),
@@ -116,6 +122,18 @@ def _measure(divide: Callable[[tfp_distill.Flow], tfp_distill.Partition], name: 
         f"filling for a pass over the rows {_numbers(filling)}",
         flush=True,
     )
+
+
+def _with_teacher(student: tfp_distill.Flow, x: np.ndarray) -> tfp_distill.FlowDistiller:
+    config = dataclasses.replace(
+        student.config,
+        steps_per_level=_TEACHER_DEPTH.value,
+        hidden_channels=2 * _WIDTH.value,
+    )
+    teacher = tfp_distill.Flow(config)
+    teacher.adapt(x[: _BATCH_SIZE.value])
+    losses = tfp_distill.IntermediateLatentLoss()
+    return tfp_distill.FlowDistiller(student=student, teacher=teacher, distillation_losses=losses)
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -103,17 +103,15 @@ class DistillerInParts(PartwiseModel):
         """
         steps, depths, behind = self.parts[part].steps, self._depths(part), self._depths(part + 1)
         number = len(handed.besides) - len(depths)
-        left, hints = (
-            handed.besides[:number],
-            dict(zip(depths, handed.besides[number:], strict=True)),
-        )
+        left, hints = handed.besides[:number], handed.besides[number:]
+        by_depth = dict(zip(depths, hints, strict=True))
         shown = {i for taps in self._taps(part).values() for i, _ in taps}
         arriving = State(handed.value, left)
         own = self.student.run_steps(*steps, arriving, condition, shown=shown)
         log_prob = handed.log_prob + own.ended()
-        losses = self._losses_of_part(part, log_prob, own.latents, hints)
+        losses = self._losses_of_part(part, log_prob, own.latents, by_depth)
         left = own.state.factored_out if behind else ()
-        besides = (*left, *(hints[depth] for depth in behind))
+        besides = (*left, *(by_depth[depth] for depth in behind))
         return Handed(own.state.value, handed.log_prob + own.log_prob, besides), losses
 
     def handed_size(self, part: int) -> int:

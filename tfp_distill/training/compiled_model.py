@@ -34,6 +34,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         self._figures: StepMetrics | None = None
         self._train_functions: dict[Hashable, Any] = {}
         self._test_functions: dict[Hashable, Any] = {}
+        self._pipeline: PartPipeline | None = None
         self._xla_as_asked: str | bool = "auto"
         self._memory = "plain"
         self._use_xla = True
@@ -128,7 +129,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         )
         self._xla_as_asked, self._use_xla, self._memory = jit_compile, use_xla, memory
         self._forget_train_functions()
-        self._test_functions = {}
+        self._pipeline, self._test_functions = None, {}
         with self.distribute_strategy.scope():
             self._figures = StepMetrics(
                 self._loss_names, self.all_parts or (), recomputes=self.recomputes
@@ -190,8 +191,8 @@ class CompiledModel(PartitionedModel, abc.ABC):
             history = super().fit(x, y, **kwargs)
         finally:
             # Of a training that was interrupted: it must not overwrite what happens to the weights.
-            if isinstance(self.train_function, PartPipeline):
-                self.train_function.discard()
+            if self._pipeline is not None:
+                self._pipeline.discard()
         self.finalize_part_weights()
         return history
 
@@ -213,13 +214,14 @@ class CompiledModel(PartitionedModel, abc.ABC):
                 else PartPipeline(self, self._devices, jit_compile=self._use_xla)
             )
         function, batches = self._train_functions[key], self._batches
+        self._pipeline = None if self._devices is None else function
         # Keras calls it with the iterator of its own data.
         self.train_function = function if batches is None else lambda _: function(batches())
 
     def drain(self) -> None:
         """Completes the steps that parts on devices of their own have begun, see `PartPipeline`."""
-        if isinstance(self.train_function, PartPipeline):
-            self.train_function.drain()
+        if self._pipeline is not None:
+            self._pipeline.drain()
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Builds nothing, because `compile` has built everything.

@@ -15,7 +15,6 @@ from tfp_distill.recomputation import recomputed_activations
 from tfp_distill.training.batches import unpack_batch, weighted_mean
 from tfp_distill.training.compiled_model import CompiledModel
 from tfp_distill.training.parts.part_optimizers import check_gradients
-from tfp_distill.training.parts.pipeline import PartPipeline
 from tfp_distill.training.replicas import (
     apply_if,
     logs_of_replica,
@@ -109,9 +108,7 @@ class PartwiseModel(CompiledModel):
     @property
     def steps_begun(self) -> int:
         """As `step`, with those that parts on devices of their own have begun (`PartPipeline`)."""
-        if isinstance(self.train_function, PartPipeline):
-            return self.step + self.train_function.num_on_their_way
-        return self.step
+        return self.step + (0 if self._pipeline is None else self._pipeline.num_on_their_way)
 
     @property
     def skipped_steps(self) -> int:
