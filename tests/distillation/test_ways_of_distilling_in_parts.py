@@ -19,6 +19,7 @@ from tfp_distill.distillation import (
     TeacherTraces,
 )
 from tfp_distill.training import placed_batches
+from tfp_distill.training.parts.pipeline import PartPipeline
 
 pytestmark = pytest.mark.slow
 
@@ -121,19 +122,24 @@ def test_devices_take_the_steps_of_simultaneous_training(case, traced):
 
 def test_the_teacher_is_on_the_first_device_and_only_its_latents_leave_it():
     distiller, rows = _compiled("images", **GRAPH), _rows("images")
-    pipelines = []
-
-    class Look(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            pipelines.append(distiller.train_function)
-
-    schedule = PartSchedule("simultaneous", 1, devices=TWO)
-    _fit(distiller, schedule, rows.batches(), 2, [Look()])
-    first, second = pipelines[0].parts
-    own = len(distiller.student.step_variables(1, 2)) + len(distiller.teacher.weights)
-    assert len(first.variables) == own + len(distiller.optimizers[0].variables)
-    own = len(distiller.student.step_variables(3, 4))
-    assert len(second.variables) == own + len(distiller.optimizers[1].variables)
+    # The model's own variables are on the other device.
+    pipeline = PartPipeline(distiller, TWO[::-1], jit_compile=False)
+    pipeline(iter(rows.batches()))
+    first, second = pipeline.parts
+    student, teacher = distiller.student, distiller.teacher
+    for part, own in (
+        (first, student.step_variables(1, 2) + teacher.weights),
+        (second, student.step_variables(3, 4)),
+    ):
+        optimizer = distiller.optimizers[pipeline.parts.index(part)]
+        assert len(part.variables) == len(own) + len(optimizer.variables)
+    graph = pipeline.tick.get_concrete_function().graph
+    captured = {id(inner): outer.device for outer, inner in graph.captures}
+    steps = [op for op in graph.get_operations() if op.type in ("If", "StatelessIf")]
+    for op, device, part in zip(steps, TWO[::-1], pipeline.parts, strict=True):
+        devices = [captured[id(tensor)] for tensor in op.inputs if id(tensor) in captured]
+        assert len(devices) == len(part.variables)
+        assert all(found.endswith(device) for found in devices)
     sizes = [spec.shape[1:].num_elements() for spec in tf.nest.flatten(first.hands_on.x)]
     assert sum(sizes) == distiller.handed_size(1)
 
