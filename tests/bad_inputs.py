@@ -190,6 +190,7 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "paired_difference(np.zeros(5), np.zeros(6))",
         "interpolate(flow, np.zeros([2, 3]), np.zeros([3, 3]), [0.5])",
         "export_flow(flow, 'rows.csv')",
+        "export_litert(flow, 'flow.tflite', weights='float8')",
     ),
 }
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         conditional_teacher,
     )
     from tfp_distill.domains import ImageDomain, RowDomain
-    from tfp_distill.export import export_flow
+    from tfp_distill.export import export_flow, export_litert
     from tfp_distill.flows import (
         Flow,
         GlowConfig,
@@ -76,6 +76,7 @@ __all__ = [
     "align_with_teacher",
     "conditional_teacher",
     "export_flow",
+    "export_litert",
     "interpolate",
     "load_flow",
     "preset_names",

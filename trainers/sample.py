@@ -22,8 +22,8 @@ __all__ = ["main"]
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the stage."""
     from tfp_distill.runs.conditions import conditions_of_samples
+    from tfp_distill.runs.outputs import sample_output, write_image_samples, write_row_samples
     from tfp_distill.runs.run_directory import open_run
-    from tfp_distill.runs.sampling import sample_output, write_image_samples, write_row_samples
     from tfp_distill.runs.stages import best_student
 
     number = flag_values.num_samples

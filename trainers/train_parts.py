@@ -23,15 +23,10 @@ __all__ = ["main"]
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs all stages."""
+    from tfp_distill.runs.outputs import check_export, export
     from tfp_distill.runs.reporting import evaluate, show_data
     from tfp_distill.runs.run_directory import open_run
-    from tfp_distill.runs.stages import (
-        best_student,
-        check_export,
-        export,
-        train_students,
-        train_teacher,
-    )
+    from tfp_distill.runs.stages import best_student, train_students, train_teacher
 
     with usage_errors():
         run_directory = open_run(flag_values, trains=True)

@@ -12,8 +12,8 @@ from tfp_distill.columns import Columns
 from tfp_distill.data import load
 from tfp_distill.evaluation import sampled_images
 from tfp_distill.runs.conditions import conditions_of_samples
+from tfp_distill.runs.outputs import write_row_samples
 from tfp_distill.runs.recipe import Recipe
-from tfp_distill.runs.sampling import write_row_samples
 from trainers import export, sample
 
 pytestmark = pytest.mark.slow
@@ -157,7 +157,10 @@ def test_rows_are_no_pictures(row_run):
     with pytest.raises(app.UsageError, match="`pixels` must be .float. for .*, got .uint8."):
         run(export, run_dir, "--pixels=uint8")
     assert not (run_dir / "saved_model").exists()
-    run(export, run_dir)
+    output = run(export, run_dir, "--litert=float32")
+    path = run_dir / "flow.tflite"
+    assert output.splitlines()[1] == f"student is exported as a LiteRT model: {path}"
+    assert path.read_bytes()[4:8] == b"TFL3"
     x = tf.constant([[0.1, 0.2]])
     model = tf.saved_model.load(str(run_dir / "saved_model"))
     exported = model.signatures["log_prob"](x=x)["log_prob"]

@@ -1,4 +1,4 @@
-"""The stages of a run: train the teacher, train or distill students, export."""
+"""The stages of a run: train the teacher, train or distill students."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tfp_distill.distillation import (
     have_same_linear_maps,
 )
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
-from tfp_distill.export import check_replaceable, export_flow
 from tfp_distill.files import copy_file, sha256_of
 from tfp_distill.flows import Flow
 from tfp_distill.runs.data_record import DataRecord
@@ -39,8 +38,6 @@ from tfp_distill.training import PartwiseModel
 
 __all__ = [
     "best_student",
-    "check_export",
-    "export",
     "train_student",
     "train_students",
     "train_teacher",
@@ -48,7 +45,6 @@ __all__ = [
 
 _MONITOR_ROWS = 10_000
 _REFRESH_STEPS = 1000
-_SAVED_MODEL = "saved_model"
 _LARGEST_TRACES = 2**30  # Bytes.
 
 
@@ -185,29 +181,6 @@ def best_student(run: RunDirectory) -> str:
     if not names:
         raise ValueError(f"`run_dir` must hold a trained student, got none in {str(run.path)!r}.")
     return min(names, key=lambda name: read_record(run.model_directory(name)).best_val_nll)
-
-
-def check_export(run: RunDirectory) -> None:
-    """Raises `ValueError` if `export` would find something else in its place, before any work."""
-    check_replaceable(run.path / _SAVED_MODEL)
-
-
-def export(run: RunDirectory, name: str, *, pixels: str | None = None) -> None:
-    """Writes the SavedModel of a trained model into the run directory.
-
-    Args:
-      run: the run.
-      name: the model.
-      pixels: as for `export_flow`; by default bytes for images, because that is what a server has.
-
-    Raises:
-      ValueError: if `pixels` does not fit the model; before anything is written.
-    """
-    flow, path = run.load_flow(name), run.path / _SAVED_MODEL
-    if pixels is None:
-        pixels = "uint8" if flow.config.domain.is_images else "float"
-    export_flow(flow, path, pixels=pixels)
-    print(f"{name} is exported as a SavedModel: {path}", flush=True)
 
 
 def _fit(

@@ -1,4 +1,4 @@
-"""Samples of a trained model in a file: rows in the units of the data, or pictures."""
+"""What comes of a trained model: exports, and samples in a file, of rows or of pictures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,54 @@ import tensorflow as tf
 
 from tfp_distill.data import FlowData
 from tfp_distill.evaluation import DataRange, mosaic, sample_quality, sampled_images
+from tfp_distill.export import check_replaceable, export_flow, export_litert
 from tfp_distill.files import check_writable, written_whole
 from tfp_distill.flows import Flow
+from tfp_distill.runs.run_directory import RunDirectory
 
-__all__ = ["sample_output", "write_image_samples", "write_row_samples"]
+__all__ = [
+    "check_export",
+    "export",
+    "sample_output",
+    "write_image_samples",
+    "write_row_samples",
+]
 
 _ROW_SUFFIXES = (".csv", ".npy", ".parquet")
 _IMAGE_SUFFIXES = (".npz", ".png")
 _TOLERATED_OUTSIDE = 0.01
+_SAVED_MODEL = "saved_model"
+_LITERT = "flow.tflite"
+
+
+def check_export(run: RunDirectory) -> None:
+    """Raises `ValueError` if `export` would find something else in its place, before any work."""
+    check_replaceable(run.path / _SAVED_MODEL)
+
+
+def export(
+    run: RunDirectory, name: str, *, pixels: str | None = None, litert: str | None = None
+) -> None:
+    """Writes the SavedModel of a trained model into the run directory, and a LiteRT model.
+
+    Args:
+      run: the run.
+      name: the model.
+      pixels: as for `export_flow`; by default bytes for images, because that is what a server has.
+      litert: type of the weights of the LiteRT model; None for no such model.
+
+    Raises:
+      ValueError: if `pixels` does not fit the model; before anything is written.
+    """
+    flow, path = run.load_flow(name), run.path / _SAVED_MODEL
+    if pixels is None:
+        pixels = "uint8" if flow.config.domain.is_images else "float"
+    export_flow(flow, path, pixels=pixels)
+    print(f"{name} is exported as a SavedModel: {path}", flush=True)
+    if litert is not None:
+        path = run.path / _LITERT
+        export_litert(flow, path, weights=litert)
+        print(f"{name} is exported as a LiteRT model: {path}", flush=True)
 
 
 def sample_output(path: str | os.PathLike[str] | None, flow: Flow) -> pathlib.Path:
