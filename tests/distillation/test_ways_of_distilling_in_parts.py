@@ -90,19 +90,20 @@ def _fading():
     return LossWeightSchedule({"latent_loss": lambda step: 0.2 * max(0.0, 1 - step / 3)})
 
 
+# What is distilled, how, whether by `TeacherTraces`, and how near it comes.
 DEVICES = {
-    "eager": ("vectors", dict(EAGER), 0.0),
-    "graph": ("conditions", dict(GRAPH), 0.0),
-    "images": ("images", dict(GRAPH), 0.0),
+    "eager": ("vectors", EAGER, False, 0.0),
+    "traces": ("vectors", EAGER, True, 0.0),
+    "graph": ("conditions", GRAPH, True, 0.0),
+    "images": ("images", GRAPH, False, 0.0),
     # XLA fuses a part alone otherwise.
-    "xla": ("conditions", dict(XLA), 2e-6),
+    "xla": ("conditions", XLA, False, 2e-6),
 }
 
 
-@pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("case", DEVICES)
-def test_devices_take_the_steps_of_simultaneous_training(case, traced):
-    kind, options, tolerance = DEVICES[case]
+def test_devices_take_the_steps_of_simultaneous_training(case):
+    kind, options, traced, tolerance = DEVICES[case]
     logs, made = [], []
     for devices in (TWO, None):
         distiller, rows = _compiled(kind, **options), _rows(kind)
@@ -144,14 +145,18 @@ def test_the_teacher_is_on_the_first_device_and_only_its_latents_leave_it():
     assert sum(sizes) == distiller.handed_size(1)
 
 
-CACHES = {"vectors": (1, 3), "conditions": (2,), "images": (2,), "images within": (1, 3)}
+CACHES = {
+    "vectors": ("vectors", (1, 3), EAGER, False),
+    "traces": ("vectors", (1, 3), GRAPH, True),
+    "conditions": ("conditions", (2,), GRAPH, False),
+    "images": ("images", (2,), EAGER, True),
+    "images within levels": ("images", (1, 3), GRAPH, False),
+}
 
 
 @pytest.mark.parametrize("case", CACHES)
-@pytest.mark.parametrize("options", [EAGER, GRAPH], ids=["eager", "graph"])
-@pytest.mark.parametrize("traced", [False, True])
-def test_a_cached_phase_trains_as_one_that_runs_all_before_it(case, options, traced):
-    kind, boundaries = case.split()[0], CACHES[case]
+def test_a_cached_phase_trains_as_one_that_runs_all_before_it(case):
+    kind, boundaries, options, traced = CACHES[case]
     made, logs = [], []
     for cached in (True, False):
         distiller, rows = _compiled(kind, boundaries, **options), _rows(kind)
