@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.files import written_whole
+from tfp_distill.export.saved_model import check_adapted, likelihoods
+from tfp_distill.files import check_writable, written_whole
 from tfp_distill.flows import Flow
 
 __all__ = ["WEIGHTS", "export_litert"]
@@ -55,18 +56,17 @@ def export_litert(flow: Flow, path: str | os.PathLike[str], *, weights: str = "f
     Raises:
       ValueError: if `weights` is none of these, or the flow has another type or was not adapted to
         data.
+      OSError: if the file cannot be written there; before the flow is converted.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"`weights` must be one of {', '.join(WEIGHTS)}, got {weights!r}.")
     if flow.compute_dtype != "float32":
         raise ValueError(f"`flow` must be of float32, got {flow.name!r} of {flow.compute_dtype}.")
-    if not flow.adapted:
-        raise ValueError(
-            f"`flow` must be adapted to data, by `fit` or `adapt`, got the new {flow.name!r}."
-        )
+    check_adapted(flow)
     path = pathlib.Path(path)
     if path.is_dir():
         raise ValueError(f"`path` must be a file to write, got the directory {str(path)!r}.")
+    check_writable(path.parent)
     with tempfile.TemporaryDirectory() as directory:
         module = tf.Module(name="flow")
         module.weights = list(flow.bijector.variables)
@@ -86,16 +86,14 @@ def export_litert(flow: Flow, path: str | os.PathLike[str], *, weights: str = "f
 
 def _signatures(flow: Flow) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the concrete functions by name, with unknown batch sizes."""
-    domain, columns = flow.config.domain, flow.config.columns
+    columns = flow.config.columns
     dims = flow.config.condition_dims
     condition = {"condition": tf.TensorSpec([None, dims], tf.float32)} if dims else {}
     x = tf.TensorSpec([None, *flow.event_shape], tf.float32)
     z = tf.TensorSpec([None, flow.latent_dims], tf.float32)
 
     def log_prob(x, condition=None):
-        nats = flow.log_prob(x, condition)
-        bits = domain.bits_per_dim(nats, flow.event_shape)
-        return {"log_prob": nats, **({} if bits is None else {"bits_per_dim": bits})}
+        return likelihoods(flow, x, condition)
 
     def to_latent(x, condition=None):
         if columns is not None:  # `columns.midpoints`, for integers that are not huge.

@@ -14,7 +14,7 @@ from tfp_distill.files import directory_written_whole
 from tfp_distill.flows import Flow, interpolate
 from tfp_distill.pixels import PixelFormat
 
-__all__ = ["check_replaceable", "export_flow"]
+__all__ = ["check_adapted", "check_replaceable", "export_flow", "likelihoods"]
 
 _PIXELS = ("float", "uint8")
 _SAVED_MODEL_ENTRIES = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
@@ -77,10 +77,7 @@ def export_flow(flow: Flow, path: str | os.PathLike[str], *, pixels: str = "floa
             f"`pixels` must be 'float' for {flow.name!r}, whose data of shape "
             f"{('batch', *flow.event_shape)} are no images, got {pixels!r}."
         )
-    if not flow.adapted:
-        raise ValueError(
-            f"`flow` must be adapted to data, by `fit` or `adapt`, got the new {flow.name!r}."
-        )
+    check_adapted(flow)
     path = pathlib.Path(path)
     check_replaceable(path)
     with directory_written_whole(path) as unfinished:
@@ -144,9 +141,7 @@ def _signatures(flow: Flow, pixels: str) -> dict[str, Callable[..., dict[str, tf
         return {"x": decode(flow.sample(n, condition, temperature=temperature, seed=seed))}
 
     def log_prob(x, condition=None, **inputs):
-        nats = flow.log_prob(data.dequantize(x, **inputs), condition)
-        bits = domain.bits_per_dim(nats, flow.event_shape)
-        return {"log_prob": nats, **({} if bits is None else {"bits_per_dim": bits})}
+        return likelihoods(flow, data.dequantize(x, **inputs), condition)
 
     def to_latent(x, condition=None):
         return {"z": flow.to_latent(encode(x), condition)}
@@ -174,6 +169,21 @@ def _signatures(flow: Flow, pixels: str) -> dict[str, Callable[..., dict[str, tf
         "reconstruct": concrete(reconstruct, x=x),
         "interpolate": concrete(between, x_a=x, x_b=x, alphas=vector),
     }
+
+
+def likelihoods(flow: Flow, x: tf.Tensor, condition: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    """Returns `log_prob`, and for images `bits_per_dim`, as signatures name them."""
+    nats = flow.log_prob(x, condition)
+    bits = flow.config.domain.bits_per_dim(nats, flow.event_shape)
+    return {"log_prob": nats, **({} if bits is None else {"bits_per_dim": bits})}
+
+
+def check_adapted(flow: Flow) -> None:
+    """Raises `ValueError` if a flow was not adapted to data."""
+    if not flow.adapted:
+        raise ValueError(
+            f"`flow` must be adapted to data, by `fit` or `adapt`, got the new {flow.name!r}."
+        )
 
 
 def check_replaceable(path: pathlib.Path) -> None:
