@@ -14,17 +14,14 @@ _SMALLEST_ROOT = 1e-12
 
 
 class _Bin(NamedTuple):
-    """The bin in which each of M numbers lies, `[M]` each.
-
-    `raw_left` and `raw_right` are what the conditioner says of the derivatives at its ends.
-    """
+    """The bin in which each of M numbers lies, and the derivatives at its ends, `[M]` each."""
 
     width: tf.Tensor
     height: tf.Tensor
     left: tf.Tensor
     bottom: tf.Tensor
-    raw_left: tf.Tensor
-    raw_right: tf.Tensor
+    d_0: tf.Tensor
+    d_1: tf.Tensor
 
 
 class SplineTransform:
@@ -85,13 +82,13 @@ class SplineTransform:
     def _normalize(self, x, parameters):
         found = self._find_bin(x, parameters, by_height=False)
         xi = tf.clip_by_value((x - found.left) / found.width, 0.0, 1.0)
-        slope, d_0, d_1 = self._slopes(found)
+        slope, d_0, d_1 = found.height / found.width, found.d_0, found.d_1
         z = found.bottom + found.height * _progress(xi, slope, d_0, d_1)
         return z, _log_derivative(xi, slope, d_0, d_1)
 
     def _generate(self, z, parameters):
         found = self._find_bin(z, parameters, by_height=True)
-        slope, d_0, d_1 = self._slopes(found)
+        slope, d_0, d_1 = found.height / found.width, found.d_0, found.d_1
         # 0 = a xi^2 + b xi + c, solved without a difference of equals: where b < 0, a > 0.
         eta = tf.clip_by_value((z - found.bottom) / found.height, 0.0, 1.0)
         curvature = eta * (d_0 + d_1 - 2.0 * slope)
@@ -108,65 +105,65 @@ class SplineTransform:
         """Returns the bin of each of `[M]` values, with gradients to the parameters `[P, M]`.
 
         The gradient is written out, because what automatic differentiation makes of softmax,
-        cumulative sums and selection takes several times as long. With p = softmax(u), bin i and
-        size_k = c_0 + c_1 p_k, start = c_0 i + c_1 sum_{j<i} p_j - B:
+        cumulative sums and selection takes several times as long. With e_k = exp(u_k), their sum E,
+        bin i and size_k = c_0 + c_1 e_k / E, start = c_0 i + c_1 sum_{j<i} e_j / E - B:
 
-            dL/du_k = p_k (a_k - sum_j a_j p_j),    a_k = c_1 (dL/dsize [k = i] + dL/dstart [k < i])
+            dL/du_k = e_k (a_k - sum_j a_j e_j / E)
+            a_k = c_1 / E (dL/dsize [k = i] + dL/dstart [k < i])
+
+        In it, what is spread over the bins is the result of a division: XLA computes that once for
+        each number, but a product, and all that leads to it, anew for every bin.
         """
         bins, bound = self._num_bins, self._bound
         smallest = 2.0 * bound * self._min_share
         rest = 2.0 * bound * (1.0 - self._min_share * bins)
+        one = math.log(math.expm1(1.0 - self._min_slope))  # A raw derivative of 0 is one of 1.
 
         @tf.custom_gradient
         def find(value, parameters):
             number = tf.size(value)
-            raw = parameters[2 * bins :]
-            shares = _softmax(tf.reshape(parameters[: 2 * bins], [2, bins, -1]))
+            raw = tf.reshape(parameters[: 2 * bins], [2, bins, -1])
+            raised = tf.exp(raw - tf.reduce_max(raw, axis=1, keepdims=True))
+            total = tf.reduce_sum(raised, axis=1) / rest
+            scale = 1.0 / total
             # `tf.cumsum` takes five times as long.
-            first, *others, _ = tf.unstack(shares, axis=1)
+            first, *others, _ = tf.unstack(raised, axis=1)
             sums = itertools.accumulate(others, initial=first)
             before = tf.stack([tf.zeros_like(first), *sums], axis=1)
             count = tf.range(1, bins, dtype=value.dtype)[:, None]
-            knots = rest * before[int(by_height), 1:] + (smallest * count - bound)
-            passed = tf.cast(value >= knots, value.dtype)
-            index = tf.reduce_sum(passed, axis=0)
+            axis = int(by_height)
+            knots = scale[axis] * before[axis, 1:] + (smallest * count - bound)
+            index = tf.reduce_sum(tf.cast(value >= knots, value.dtype), axis=0)
             # Where bin i of each number is, were all bins in a row.
             place = tf.cast(index, tf.int32) * number + tf.range(number)
-            share, share_before = (
-                tf.gather(tf.reshape(all_of, [2, -1]), place, axis=1) for all_of in (shares, before)
+            own, own_before = (
+                tf.gather(tf.reshape(all_of, [2, -1]), place, axis=1) for all_of in (raised, before)
             )
-            ends = tf.reshape(tf.pad(raw, [[1, 1], [0, 0]]), [-1])
+            ends = tf.reshape(tf.pad(parameters[2 * bins :], [[1, 1], [0, 0]]), [-1])
+            raw_0, raw_1 = tf.gather(ends, place) + one, tf.gather(ends, place + number) + one
             found = (
-                *tf.unstack(smallest + rest * share),
-                *tf.unstack(smallest * index + rest * share_before - bound),
-                tf.gather(ends, place),
-                tf.gather(ends, place + number),
+                *tf.unstack(smallest + scale * own),
+                *tf.unstack(smallest * index + scale * own_before - bound),
+                self._min_slope + tf.nn.softplus(raw_0),
+                self._min_slope + tf.nn.softplus(raw_1),
             )
 
-            def gradient(width, height, left, bottom, raw_left, raw_right):
-                is_before = tf.pad(passed, [[0, 1], [0, 0]])  # [k < i]
-                is_here = tf.pad(passed, [[1, 0], [0, 0]], constant_values=1.0) - is_before
-                of_size, of_start = (
-                    rest * tf.stack([width, height]),
-                    rest * tf.stack([left, bottom]),
-                )
-                mean = of_size * share + of_start * share_before
-                own = is_here * of_size[:, None] + is_before * of_start[:, None]
-                of_shares = tf.reshape(shares * (own - mean[:, None]), [2 * bins, -1])
-                of_raw = is_here[1:] * raw_left + is_here[:-1] * raw_right
-                return None, tf.concat([of_shares, of_raw], axis=0)
+            def gradient(width, height, left, bottom, d_0, d_1):
+                count = tf.range(bins, dtype=value.dtype)[:, None]
+                is_here, is_before = tf.equal(count, index), count < index
+                gradients = []
+                for axis, (size, start) in enumerate([(width, left), (height, bottom)]):
+                    size, start = size / total[axis], start / total[axis]
+                    mean = (size * own[axis] + start * own_before[axis]) / (rest * total[axis])
+                    of_shares = tf.where(is_here, size, tf.where(is_before, start, 0.0))
+                    gradients.append(raised[axis] * (of_shares - mean))
+                d_0, d_1 = d_0 / (1.0 + tf.exp(-raw_0)), d_1 / (1.0 + tf.exp(-raw_1))
+                gradients.append(tf.where(is_here[1:], d_0, tf.where(is_here[:-1], d_1, 0.0)))
+                return None, tf.concat(gradients, axis=0)
 
             return found, gradient
 
         return _Bin(*find(value, parameters))
-
-    def _slopes(self, found: _Bin) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the slope of the bin and the derivatives at its ends."""
-        smallest = self._min_slope
-        one = math.log(math.expm1(1.0 - smallest))  # A raw derivative of 0 is one of 1.
-        d_0 = smallest + tf.nn.softplus(found.raw_left + one)
-        d_1 = smallest + tf.nn.softplus(found.raw_right + one)
-        return found.height / found.width, d_0, d_1
 
 
 def _check(num_bins: int, tail_bound: float, min_slope: float) -> None:
@@ -177,12 +174,6 @@ def _check(num_bins: int, tail_bound: float, min_slope: float) -> None:
         raise ValueError(f"`tail_bound` must be positive and finite, got {tail_bound}.")
     if not 1e-4 <= min_slope <= 0.1:
         raise ValueError(f"`min_slope` must be from 1e-4 to 0.1, got {min_slope}.")
-
-
-def _softmax(raw):
-    """Returns softmax over the second axis, for which `tf.nn.softmax` transposes."""
-    raised = tf.exp(raw - tf.reduce_max(raw, axis=1, keepdims=True))
-    return raised / tf.reduce_sum(raised, axis=1, keepdims=True)
 
 
 def _progress(xi, slope, d_0, d_1):
