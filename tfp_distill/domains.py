@@ -42,12 +42,14 @@ class Domain(abc.ABC):
       is_images: whether they are images.
       figures: names of the likelihoods that are reported, the one that people read last.
       unit: its unit.
+      batch_rows: how many rows a batch of a training usually has.
       timed_rows: how many rows a pass is timed with.
     """
 
     is_images: ClassVar[bool]
     figures: ClassVar[tuple[str, ...]]
     unit: ClassVar[str]
+    batch_rows: ClassVar[int]
     timed_rows: ClassVar[int]
 
     @property
@@ -112,6 +114,7 @@ class RowDomain(Domain):
     is_images: ClassVar[bool] = False
     figures: ClassVar[tuple[str, ...]] = ("nll",)
     unit: ClassVar[str] = "nats per example"
+    batch_rows: ClassVar[int] = 512
     timed_rows: ClassVar[int] = 1000
 
     @property
@@ -175,6 +178,7 @@ class ImageDomain(Domain):
     is_images: ClassVar[bool] = True
     figures: ClassVar[tuple[str, ...]] = ("nll", "bits_per_dim")
     unit: ClassVar[str] = "bits per dimension"
+    batch_rows: ClassVar[int] = 64
     timed_rows: ClassVar[int] = 64
 
     @property

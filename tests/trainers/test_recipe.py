@@ -24,7 +24,7 @@ PARTS = dict(students=("student", "ilkd"), end_to_end_fraction=0.5)
 RULES = [
     (dict(teacher_training_steps=0), "`teacher_training_steps` must be at least 1, got 0"),
     (dict(student_training_steps=-1), "`student_training_steps` must be at least 1, got -1"),
-    (dict(batch_size=0), "`batch_size` must be at least 1, got 0"),
+    (dict(batch_size=-1), "`batch_size` must be at least 0, got -1"),
     (dict(report_steps=0), "`report_steps` must be at least 1, got 0"),
     (dict(train_rows=-1), "`train_rows` must be at least 0, got -1"),
     (dict(split_seed=-1), "`split_seed` must be at least 0, got -1"),

@@ -76,7 +76,7 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
       outcome: the end of a race, to report first, of its models only; by default all models are
         evaluated.
     """
-    data, recipe = run.data, run.recipe
+    data = run.data
     names = outcome.names if outcome else run.trained()
     flows = {name: run.load_flow(name) for name in names}
     results, samples = _examine(run, flows)
@@ -87,7 +87,7 @@ def evaluate(run: RunDirectory, *, command: str, outcome: Outcome | None = None)
             columns = ([row[k] for row in record.history] for k in ("step", "seconds", "val_nll"))
             curves[name] = LearningCurve(*columns)
             directory = run.model_directory(name)
-            histories[name] = part_history(flow, record, directory, recipe.batch_size)
+            histories[name] = part_history(flow, record, directory, run.batch_size)
     settings = _settings(run, command)
     figures = {"Learning curves on validation data": learning_curves(curves)}
     tables = {"The columns of the training rows": columns_table(data)} if data.look else {}
@@ -228,7 +228,7 @@ def _examine(
     speeds = measure_speeds(flows, batch_size=data.domain.timed_rows)
 
     def examine(name: str) -> tuple[Result, np.ndarray]:
-        print(f"{name}: is evaluated", flush=True)
+        print(f"{name}: is evaluated\n", end="", flush=True)  # At once: others print, too.
         flow, record = flows[name], read_record(run.model_directory(name))
         samples, quality, test = np.empty(0), None, None
         if data_range is not None:

@@ -80,6 +80,12 @@ class RunDirectory:
             )
         return data
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a training batch: those of the recipe, or what the data suggest."""
+        usual, rows = self.data.domain.batch_rows, len(self.data.train)
+        return self.recipe.batch_size or min(usual, max(1, rows // 4))
+
     def _load_data(self) -> FlowData:
         recipe = self.recipe
         return load(

@@ -212,9 +212,7 @@ def _fit(
 
 def _rows(run: RunDirectory) -> TrainingRows:
     recipe = run.recipe
-    return training_rows(
-        run.data, recipe.batch_size, seed=recipe.seed, random_flip=recipe.random_flip
-    )
+    return training_rows(run.data, run.batch_size, seed=recipe.seed, random_flip=recipe.random_flip)
 
 
 def _new_flow(run: RunDirectory, role: str, name: str) -> Flow:

@@ -205,7 +205,7 @@ def _few_rows_tasks(run: RunDirectory, chosen: Entry) -> list[Task]:
     recipe = dataclasses.replace(
         chosen.candidate.of(run.recipe),
         train_rows=rows,
-        batch_size=min(run.recipe.batch_size, max(1, rows // 4)),
+        batch_size=min(run.batch_size, max(1, rows // 4)),
         students=("student", _METHOD_OF_FEW_ROWS),
     )
     folder = few_rows_folder(chosen.candidate, rows)

@@ -105,17 +105,22 @@ def _few_rows(
     plain, *distilled = (by_name[name] for name in outcome.few_rows)
     teacher, lines = by_name["teacher"], []
     for result in distilled:
-        values = [r.likelihood.values for r in (result, plain, teacher)]
-        gap = teacher.likelihood.mean - plain.likelihood.mean
-        closed = (result.likelihood.mean - plain.likelihood.mean) / gap
-        error = error_of_gap_closed(*values)
-        text = f", {closed:.0%} ± {2 * error:.0%} of the gap" if gap > 0 else ""
         lines.append(
             f"from {run.recipe.few_rows:,} rows: {_figure(result)} test {unit} with the teacher, "
             f"which saw {len(run.data.train):,}, and {_figure(plain)} without; "
-            f"{_difference(result, plain)}{text}"
+            f"{_difference(result, plain)}{_part_of_gap(result, plain, teacher)}"
         )
     return lines
+
+
+def _part_of_gap(result: Result, plain: Result, teacher: Result) -> str:
+    """Returns which part of the gap to the teacher is closed; nothing where there is hardly one."""
+    values = [r.likelihood.values for r in (result, plain, teacher)]
+    gap = paired_difference(values[2], values[1])
+    if gap.mean <= 0 or _is_noise(gap):
+        return ""
+    closed = paired_difference(values[0], values[1]).mean / gap.mean
+    return f", {closed:.0%} ± {2 * error_of_gap_closed(*values):.0%} of the gap"
 
 
 def _is_noise(difference: PairedDifference) -> bool:

@@ -16,7 +16,11 @@ _JIT_COMPILE: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
 class TrainingOptions(Options):
     """Batches, optimisers and reports."""
 
-    batch_size: int = option(512, "Rows of a training batch, of all devices together.")
+    batch_size: int = option(
+        0,
+        "Rows of a training batch, of all devices together; 0: 512 or 64 images, but no more than "
+        "a quarter of the training rows.",
+    )
     strategy: str = option(
         "default",
         "default, one device; mirrored, a share of each batch on every GPU; or multi_worker, on "
@@ -37,8 +41,8 @@ class TrainingOptions(Options):
         from tfp_distill.training import MEMORY
 
         super().__post_init__()
-        self.check_at_least(1, "batch_size", "report_steps")
-        self.check_at_least(0, "warmup_steps", "weight_decay")
+        self.check_at_least(1, "report_steps")
+        self.check_at_least(0, "batch_size", "warmup_steps", "weight_decay")
         self.check_positive("clip_norm")
         self.check("ema_momentum", "at least 0 and less than 1", 0 <= self.ema_momentum < 1)
         rule = f"one of {', '.join(_STRATEGIES)}"
