@@ -14,7 +14,7 @@ from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.fitting.rows import first_rows, initial_rows
 from tfp_distill.runs.recipe import Recipe
 from tfp_distill.runs.run_directory import RunDirectory
-from trainers import evaluate, train
+from trainers import compress, evaluate, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_xla")]
 
@@ -161,3 +161,9 @@ def test_rows_keep_their_conditions():
     assert len(rows) == 50_000
     for row, value in zip(rows[:50], condition[:50], strict=True):
         np.testing.assert_array_equal(data.train_condition[places[row.tobytes()]], value)
+
+
+def test_a_student_of_fewer_rows_than_its_frame_takes_starts_anew(table, tmp_path):
+    options = ("--train_rows=5", "--batch_size=2", "--students=student,ilkd", "--noguard")
+    output = run(compress, tmp_path / "run", *TINY, f"--data={table}", *options)
+    assert "ilkd: starts anew; the teacher's frame is found from 6 rows at least, not 5" in output

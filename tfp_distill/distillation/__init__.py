@@ -13,6 +13,7 @@ from tfp_distill.distillation.initialization import (
     copy_matching_steps,
     have_same_linear_maps,
     matching_steps,
+    rows_to_align,
 )
 from tfp_distill.distillation.losses import (
     DistillationLoss,
@@ -52,5 +53,6 @@ __all__ = [
     "copy_matching_steps",
     "have_same_linear_maps",
     "matching_steps",
+    "rows_to_align",
     "sample_teacher",
 ]

@@ -22,6 +22,7 @@ __all__ = [
     "copy_matching_steps",
     "have_same_linear_maps",
     "matching_steps",
+    "rows_to_align",
 ]
 
 _OUTLIER = 6.0
@@ -29,6 +30,11 @@ _SIZES = (
     *("num_steps", "num_levels", "steps_per_level", "seed"),
     *("hidden_units", "num_hidden_layers", "hidden_channels"),
 )
+
+
+def rows_to_align(student: Flow) -> int:
+    """Returns how many rows `align_with_teacher` needs: twice the dimensions, or 2 images."""
+    return 2 if len(student.event_shape) == 3 else 2 * student.latent_dims
 
 
 def align_with_teacher(
@@ -72,7 +78,7 @@ def align_with_teacher(
     is_image = len(student.event_shape) == 3
     chain = student.bijector
     _check_steps(student)
-    smallest = 2 if is_image else 2 * student.latent_dims
+    smallest = rows_to_align(student)
     if len(x) < smallest:
         rule = "images" if is_image else "rows, twice the dimensions"
         raise ValueError(f"`x` must have at least {smallest} {rule}, got {len(x)}.")

@@ -20,6 +20,7 @@ from tfp_distill.distillation import (
     copy_linear_maps,
     copy_matching_steps,
     have_same_linear_maps,
+    rows_to_align,
 )
 from tfp_distill.evaluation import SampleGrid, evaluation_batch_size
 from tfp_distill.files import copy_file, sha256_of
@@ -230,7 +231,10 @@ def _new_student(run: RunDirectory, method: str, name: str) -> Flow:
         flow.restart()
         return flow
     start, rows, statistics = recipe.start(method), initial_rows(run.data), statistics_of(run.data)
-    if start == "aligned":
+    if start == "aligned" and len(rows[0]) < rows_to_align(flow):
+        needs = f"the teacher's frame is found from {rows_to_align(flow):,} rows at least"
+        print(f"{run.label(name)}: starts anew; {needs}, not {len(rows[0]):,}", flush=True)
+    elif start == "aligned":
         align_with_teacher(flow, run.load_teacher(), *rows, **statistics)
     elif start == "linear_maps":
         teacher = run.load_teacher()
