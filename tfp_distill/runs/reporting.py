@@ -179,7 +179,8 @@ def _settings(run: RunDirectory, command: str) -> dict[str, str]:
     for role in ("teacher", "student"):
         values = vars(run.config(role)).items()
         settings[role] = ", ".join(f"{name}={value}" for name, value in values)
-    settings["recipe"] = ", ".join(f"{name}={value}" for name, value in vars(recipe).items())
+    options = {**vars(recipe), "batch_size": run.batch_size}  # What 0 stands for.
+    settings["recipe"] = ", ".join(f"{name}={value}" for name, value in options.items())
     return settings
 
 

@@ -17,6 +17,7 @@ from tfp_distill.files import copy_file, write_text
 from tfp_distill.flows import Flow, FlowConfig, load_flow
 from tfp_distill.runs.data_record import DataRecord
 from tfp_distill.runs.endings import only_here
+from tfp_distill.runs.fitting.rows import batch_size_of
 from tfp_distill.runs.fitting.training_record import FLOW_FILE, check_finished, check_teacher
 from tfp_distill.runs.partitions import check_partitions, sorted_names
 from tfp_distill.runs.racing.candidates import is_folder
@@ -83,8 +84,8 @@ class RunDirectory:
     @property
     def batch_size(self) -> int:
         """Rows of a training batch: those of the recipe, or what the data suggest."""
-        usual, rows = self.data.domain.batch_rows, len(self.data.train)
-        return self.recipe.batch_size or min(usual, max(1, rows // 4))
+        data = self.data
+        return self.recipe.batch_size or batch_size_of(data.domain.batch_rows, len(data.train))
 
     def _load_data(self) -> FlowData:
         recipe = self.recipe

@@ -8,9 +8,14 @@ import numpy as np
 
 from tfp_distill.data import FlowData, TrainingRows
 
-__all__ = ["first_rows", "initial_rows", "statistics_of", "training_rows"]
+__all__ = ["batch_size_of", "first_rows", "initial_rows", "statistics_of", "training_rows"]
 
 _INITIAL_ROWS = 50_000
+
+
+def batch_size_of(usual: int, num_rows: int) -> int:
+    """Returns the usual rows of a batch, but at most a quarter of all of them, and at least one."""
+    return min(usual, max(1, num_rows // 4))
 
 
 def training_rows(

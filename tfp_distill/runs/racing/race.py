@@ -16,6 +16,7 @@ import numpy as np
 
 from tfp_distill.evaluation import evaluate_likelihood, measure_speed
 from tfp_distill.flows import Flow, FlowConfig, load_flow
+from tfp_distill.runs.fitting.rows import batch_size_of
 from tfp_distill.runs.fitting.training_record import read_record
 from tfp_distill.runs.racing.candidates import Candidate, candidates_of, few_rows_folder
 from tfp_distill.runs.racing.workers import Task, Workers, workers
@@ -205,7 +206,7 @@ def _few_rows_tasks(run: RunDirectory, chosen: Entry) -> list[Task]:
     recipe = dataclasses.replace(
         chosen.candidate.of(run.recipe),
         train_rows=rows,
-        batch_size=min(run.batch_size, max(1, rows // 4)),
+        batch_size=batch_size_of(run.batch_size, rows),
         students=("student", _METHOD_OF_FEW_ROWS),
     )
     folder = few_rows_folder(chosen.candidate, rows)
