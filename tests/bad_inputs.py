@@ -130,6 +130,7 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "flow.adapt(np.zeros([5, 2]))",
         "flow.compile('adan')",
         "flow.compile(partition='halves')",
+        "flow.fit(np.zeros([9, 3]), class_weight={0: 1.0})",
         "load_flow('missing.keras')",
         "load_flow('rows.csv')",
     ),

@@ -428,6 +428,17 @@ def test_errors_name_argument_rule_and_value(call, message):
         call(plain, conditional)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_flows_of_fewer_bits_are_refused(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        with pytest.raises(ValueError, match=f"must be one of float32, float64, .* got '{policy}'"):
+            Flow(CONFIGS["maf"])
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def test_load_flow_refuses_what_is_no_flow(tmp_path):
     with pytest.raises(
         ValueError, match="`path` must be an existing .keras file, got .*none.keras"

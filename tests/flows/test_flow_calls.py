@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfp_distill import Flow, GlowConfig, MAFConfig, TabularGlowConfig
 
@@ -91,6 +92,34 @@ def test_tfp_samples_of_any_shape(flow):
         assert samples.shape == (*expected, *flow.event_shape)
     x, log_prob = flow.distribution.experimental_sample_and_log_prob(5, **_kwargs(condition))
     np.testing.assert_allclose(log_prob, flow.log_prob(x, condition), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_a_function_samples_as_a_call_does(flow, shape):
+    kwargs = dict(seed=tf.constant([0, 1]), **_kwargs(_condition(flow)))
+    called = flow.distribution.sample(shape, **kwargs)
+    traced = tf.function(lambda: flow.distribution.sample(shape, **kwargs))()
+    assert traced.shape == (*shape, *flow.event_shape)
+    np.testing.assert_allclose(traced, called, rtol=1e-4, atol=1e-5)
+
+
+def test_distributions_of_tfp_contain_flows(maf, caplog):
+    _move(maf)
+    tfd = tfp.distributions
+    joint = tfd.JointDistributionSequential(
+        [maf.distribution, lambda x: tfd.Normal(tf.reduce_sum(x, -1), 1.0)]
+    )
+    x, total = joint.sample(4, seed=1)
+    noise = tfd.Normal(tf.reduce_sum(x, -1), 1.0).log_prob(total)
+    np.testing.assert_allclose(joint.log_prob([x, total]), maf.log_prob(x) + noise, rtol=1e-4)
+    copied = maf.distribution.copy()
+    assert copied.batch_shape == maf.distribution[...].batch_shape == ()
+    np.testing.assert_array_equal(copied.log_prob(x), maf.log_prob(x))
+    repeated = tfd.Sample(maf.distribution, 2)
+    np.testing.assert_allclose(
+        repeated.log_prob(x[None, :2]), [tf.reduce_sum(maf.log_prob(x[:2]))], rtol=1e-4
+    )
+    assert "FlowDistribution" not in caplog.text
 
 
 def test_a_condition_is_broadcast_to_the_data():

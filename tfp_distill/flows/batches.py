@@ -18,12 +18,12 @@ class Batch(NamedTuple):
     Attributes:
       events: `[n, ...]`.
       condition: `[n, C]`, or None.
-      shape: the batch shape; None where it has the one axis anyway.
+      shape: the batch shape, int32; None where it has the one axis anyway.
     """
 
     events: tf.Tensor
     condition: tf.Tensor | None
-    shape: tf.Tensor | None
+    shape: tf.Tensor | np.ndarray | None
 
     @property
     def tensors(self) -> tuple[tf.Tensor, ...]:
@@ -74,7 +74,9 @@ def flat_batch(
         raise ValueError(f"`{name}` of {owner!r} must have shape ({expected}), got {shape}.")
     batch_shape = shape[: shape.rank - rank]
     dynamic = (
-        batch_shape if batch_shape.is_fully_defined() else tf.shape(events)[: batch_shape.rank]
+        np.array(batch_shape.as_list(), np.int32)
+        if batch_shape.is_fully_defined()
+        else tf.shape(events)[: batch_shape.rank]
     )
     condition = _condition(condition, condition_dims, batch_shape, dynamic, dtype, owner)
     if batch_shape.rank == 1:
@@ -82,9 +84,7 @@ def flat_batch(
     events = tf.reshape(events, [-1, *event_shape]) if math.prod(event_shape) else events
     if condition is not None:
         condition = tf.reshape(condition, [-1, condition_dims])
-    return Batch(
-        events, condition, tf.constant(dynamic, tf.int32) if _is_static(dynamic) else dynamic
-    )
+    return Batch(events, condition, dynamic)
 
 
 def per_sample(condition: Any, n: Any, *, condition_dims: int, dtype: str, owner: str) -> Any:
@@ -134,10 +134,6 @@ def _condition(condition, dims, batch_shape, dynamic, dtype, owner):
             f"to it, got shape {shape}."
         )
     return tf.broadcast_to(condition, tf.concat([dynamic, [dims]], axis=0))
-
-
-def _is_static(shape):
-    return isinstance(shape, tf.TensorShape)
 
 
 def _to_tensor(value, dtype):

@@ -31,6 +31,10 @@ class FlowDistribution(_TransformedDistribution):
         super().__init__(base, flow.bijector, parameters={"flow": flow}, name=flow.name)
         self._flow = self._no_dependency(flow)
 
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return {}  # A flow has no batch of parameters.
+
     def _log_prob(self, y, **kwargs):
         return self._flow.log_prob(y, self._condition(kwargs))
 

@@ -18,6 +18,7 @@ from tfp_distill.training.step_metrics import StepMetrics
 
 __all__ = ["MEMORY", "CompiledModel"]
 
+DTYPES = ("float32", "float64")
 MEMORY = ("plain", "reversible")
 
 
@@ -30,6 +31,11 @@ class CompiledModel(PartitionedModel, abc.ABC):
 
     def __init__(self, *, loss_names: Sequence[str], name: str | None = None) -> None:
         super().__init__(name=name)
+        if self.compute_dtype not in DTYPES:
+            raise ValueError(
+                f"Keras's dtype policy must be one of {', '.join(DTYPES)}, because fewer bits "
+                f"cannot invert a flow, got {self.dtype_policy.name!r}."
+            )
         self._loss_names = tuple(loss_names)
         self._figures: StepMetrics | None = None
         self._train_functions: dict[Hashable, Any] = {}
@@ -166,8 +172,13 @@ class CompiledModel(PartitionedModel, abc.ABC):
 
         Raises:
           ValueError: if the model has no trainable weights, or the first batches are empty or not
-            finite, or have no noise where the model needs it.
+            finite, or have no noise where the model needs it, or `class_weight` is given.
         """
+        if kwargs.get("class_weight") is not None:
+            raise ValueError(
+                "`class_weight` must be None, because rows have no classes: weights of rows are "
+                f"`sample_weight`, got {kwargs['class_weight']!r}."
+            )
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
         x = without_tuner(x)
