@@ -72,6 +72,17 @@ def test_a_distribution_gives_its_densities_latents_and_samples(name):
     assert teacher.num_steps == (3 if name.startswith("chain") else 1)
 
 
+@pytest.mark.parametrize("loss", [LatentLoss, SynthesizedLoss, LogDensityLoss, ReverseKLLoss])
+def test_distributions_of_other_types_teach_numbers_of_the_student_s(loss):
+    base = tfd.Sample(tfd.Normal(np.float64(0.0), np.float64(1.0)), DIMS)
+    wide = tfd.TransformedDistribution(base, tfb.ScaleMatvecTriL(MATRIX.astype(np.float64)))
+    narrow = tfd.TransformedDistribution(_base(), tfb.ScaleMatvecTriL(MATRIX))
+    student, x = make_flow("glow", seed=1), data(4)
+    by_wide, by_narrow = (loss()(shared_pass(student, as_teacher(t), x)) for t in (wide, narrow))
+    assert by_wide.dtype == tf.float32
+    np.testing.assert_allclose(by_wide, by_narrow, rtol=1e-4, atol=1e-5)
+
+
 def test_the_members_of_a_chain_are_taps():
     distribution = _distribution("chain")
     student, x = make_flow("glow", num_steps=2, seed=1), data(4)
@@ -161,7 +172,7 @@ def test_every_way_to_write_a_standard_normal_is_one(base):
 )
 def test_other_bases_have_no_latents_to_share(base):
     distribution = tfd.TransformedDistribution(base(), _chain())
-    message = "must have latents.*, got a TransformedDistribution whose base '.*' is no standard no"
+    message = "must have latents.*, got TransformedDistribution, whose base '.*' is no standard no"
     with pytest.raises(ValueError, match=message):
         DistributionTeacher(distribution)
     teacher = as_teacher(distribution)

@@ -225,7 +225,7 @@ def test_a_conditional_student_learns_what_the_condition_does(make):
     ids=lambda loss: loss.name,
 )
 def test_losses_of_latents_are_refused_by_name(loss):
-    message = f"`teacher` must have latents for '{loss.name}', got a MixtureSameFamily, which is no"
+    message = f"`teacher` must have latents for '{loss.name}', got MixtureSameFamily, which is no"
     with pytest.raises(ValueError, match=message):
         _distill(_mixture(), loss)
     message = f"`teacher` must have latents for '{loss.name}', got the function '_simulate', with s"
@@ -259,7 +259,7 @@ def test_what_else_needs_more_is_refused_by_name():
     ):
         with pytest.raises(ValueError, match=message):
             callback.set_model(distiller)
-    with pytest.raises(ValueError, match="must have latents for `align_with_teacher`, got a Mixt"):
+    with pytest.raises(ValueError, match="must have latents for `align_with_teacher`, got Mixt"):
         align_with_teacher(make_flow("glow"), _mixture(), data(20))
     with pytest.raises(ValueError, match="`temperature` must be 1 for a teacher without latents, "):
         _distill(_simulate, ForwardKLLoss(temperature=0.7))
@@ -272,6 +272,7 @@ def test_what_else_needs_more_is_refused_by_name():
             lambda n, seed: np.zeros([n - 1, DIMS]),
             "as many samples as it is asked for, 65,536, got",
         ),
+        (lambda n: np.zeros([n, DIMS]), r"a function of a number and a seed, got '<la.*ts \(n\)"),
         (
             np.full([4, DIMS], np.nan),
             "`samples` must be finite, got 4 of 4 that are not, the first",

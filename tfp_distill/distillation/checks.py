@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -90,9 +91,9 @@ def check_weights(weights: Mapping[str, float], names: Collection[str]) -> None:
     for name, weight in weights.items():
         if name not in names:
             raise ValueError(f"`weights` must name some of {', '.join(names)}, got {name!r}.")
-        if not (np.isfinite(weight) and weight >= 0):
+        if not (isinstance(weight, numbers.Real) and np.isfinite(weight) and weight >= 0):
             raise ValueError(
-                f"`weights` must be finite and not negative, got {weight} for {name!r}."
+                f"`weights` must be finite and not negative, got {weight!r} for {name!r}."
             )
 
 

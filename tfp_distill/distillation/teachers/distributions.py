@@ -36,6 +36,7 @@ class _Source:
       condition_dims: C.
       first: the distribution, or that of a few conditions.
       event_shape: shape of one example.
+      dtype: of its samples. Teachers take and return numbers of the student's type.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class _Source:
                 f"{batch_shape}."
             )
         self.event_shape = tuple(self.first.event_shape)
+        self.dtype = self.first.dtype
 
     def at(self, condition: Any) -> tfp.distributions.Distribution:
         """Returns the distribution for conditions `[n, C]`, None if there are none."""
@@ -119,19 +121,22 @@ class DistributionTeacher:
     def trace(self, x: Any, condition: Any = None) -> Trace:
         """Runs data to latent, step by step; see `Teacher.trace`."""
         x = tf.convert_to_tensor(x)
+        dtype, x = x.dtype, tf.cast(x, self._source.dtype)
         latents, ildjs = [x], [tf.zeros(tf.shape(x)[:1], x.dtype)]
         for step in _steps(self._source.at(condition).bijector, self.event_shape):
             x, ildj = inverse_and_ildj(step, x, event_ndims=len(self.event_shape))
             latents.append(x)
             ildjs.append(ildj)
         latents[-1] = tf.reshape(x, [-1, int(np.prod(self._latent_shape))])
-        return Trace(tuple(latents), tuple(ildjs))
+        return _cast(Trace(tuple(latents), tuple(ildjs)), dtype)
 
     def to_data_and_fldj(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs latent to data; see `Teacher.to_data_and_fldj`."""
-        z = tf.reshape(z, (-1, *self._latent_shape))
+        z = tf.convert_to_tensor(z)
+        dtype = z.dtype
+        z = tf.cast(tf.reshape(z, (-1, *self._latent_shape)), self._source.dtype)
         bijector = self._source.at(condition).bijector
-        return forward_and_fldj(bijector, z, event_ndims=len(self._latent_shape))
+        return _cast(forward_and_fldj(bijector, z, event_ndims=len(self._latent_shape)), dtype)
 
 
 class _DensityTeacher(TeacherWithoutLatents):
@@ -192,7 +197,7 @@ def _why_without_latents(distribution: tfp.distributions.Distribution) -> str:
     The base's density is compared at random points: there are many ways to write a standard normal.
     """
     if not isinstance(distribution, _TRANSFORMED_DISTRIBUTION):
-        return f"a {type(distribution).__name__}, which is no tfd.TransformedDistribution"
+        return f"{type(distribution).__name__}, which is no tfd.TransformedDistribution"
     base, latent_shape = distribution.distribution, _latent_shape(distribution)
     dims = int(np.prod(latent_shape))
     points = (16, *distribution.batch_shape)
@@ -204,7 +209,7 @@ def _why_without_latents(distribution: tfp.distributions.Distribution) -> str:
     if error <= 1e-4 * dims:
         return ""
     return (
-        f"a {type(distribution).__name__} whose base {base.name!r} is no standard normal (its "
+        f"{type(distribution).__name__}, whose base {base.name!r} is no standard normal (its "
         f"log-density differs by up to {error:.3g})"
     )
 
@@ -222,6 +227,10 @@ def _steps(
     ):
         return tuple(bijector.bijectors)
     return (bijector,)
+
+
+def _cast(tensors: Any, dtype: tf.DType) -> Any:
+    return tf.nest.map_structure(lambda tensor: tf.cast(tensor, dtype), tensors)
 
 
 def _has_density(distribution: tfp.distributions.Distribution) -> bool:

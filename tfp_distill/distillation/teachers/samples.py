@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ class SampleTeacher(TeacherWithoutLatents):
 
     Raises:
       ValueError: if samples are bytes, or not finite numbers of one shape, or not as many as asked
-        for.
+        for; or if a function takes other arguments.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SampleTeacher(TeacherWithoutLatents):
         if callable(samples):
             check_at_least(2, size=size)
             name = getattr(samples, "__name__", type(samples).__name__)
+            _check_arguments(samples, name)
             description, samples = f"the function {name!r}", np.asarray(samples(size, seed))
             if samples.shape[:1] != (size,):
                 raise ValueError(
@@ -83,3 +85,17 @@ class SampleTeacher(TeacherWithoutLatents):
     def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
         """Zeros, in the place of a density that is not known."""
         return tf.zeros(tf.shape(x)[:1], tf.convert_to_tensor(x).dtype)
+
+
+def _check_arguments(function: Callable[..., Any], name: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return  # Of some functions written in C nothing is known.
+    try:
+        signature.bind(2, 0)
+    except TypeError:
+        raise ValueError(
+            f"`samples` must be a function of a number and a seed, got {name!r} with the arguments "
+            f"{signature}."
+        ) from None
