@@ -51,6 +51,63 @@ def test_separators(tmp_path, name, header, separator, end):
     np.testing.assert_array_equal(in_order(data), values().astype(np.float32))
 
 
+@pytest.mark.parametrize(
+    "head", ["# made by hand\n\n# a;b;c", "# made by hand\na;b;c", "#\n#a;b;c", "# 1;2;3\na;b;c"]
+)
+@pytest.mark.parametrize("point", [".", ","])
+def test_comments_before_the_names(tmp_path, head, point):
+    path = tmp_path / "a.csv"
+    path.write_text(head + "\n" + lines(values(), ";").replace(".", point))
+    data = load(path, split="by_order")
+    assert data.feature_names == ("a", "b", "c")
+    np.testing.assert_array_equal(in_order(data), values().astype(np.float32))
+
+
+def test_a_file_of_comments_has_no_rows(tmp_path):
+    (tmp_path / "a.csv").write_text("# a,b\n# 1,2\n")
+    with pytest.raises(ValueError, match=r"a\.csv"):
+        load(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", " "])
+def test_commas_for_points(tmp_path, separator):
+    rows = [[str(x).replace(".", ",") for x in row] for row in values()]
+    rows[1][1], rows[2][1], rows[4][0] = "1,5e-2", "-,25", "3"
+    rows[55][2] = "?"  # Behind the lines that say how the file is laid out.
+    path = write(tmp_path / "a.csv", separator.join("abc"), rows, separator)
+    data = load(path, split="by_order", drop_missing=True)
+    expected = values()
+    expected[[1, 2, 4], [1, 1, 0]] = 0.015, -0.25, 3
+    np.testing.assert_allclose(in_order(data), np.delete(expected, 55, axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "shown"),
+    [
+        (3, "1,234", "0 holds '1,234'"),  # No other value says what the comma is.
+        (3, "1,234.5", "3 holds '1,234.5'"),
+        (3, "1,234,567", "3 holds '1,234,567'"),
+        (55, "0,5", "55 holds '0,5'"),  # All before it have points.
+    ],
+)
+def test_commas_that_may_be_of_thousands_are_refused(tmp_path, row, value, shown):
+    rows = values().astype(object)
+    if shown.startswith("0"):
+        rows[:, 1] = "1,234"
+    rows[row, 1] = value
+    path = write(tmp_path / "a.csv", "a;b;c", rows, ";")
+    with pytest.raises(ValueError, match=f"'b' is not numeric .row {shown}"):
+        load(path)
+
+
+def test_a_point_among_commas_is_refused(tmp_path):
+    rows = [[str(x).replace(".", ",") for x in row] for row in values()]
+    rows[55][0] = "1.234"  # A thousand and more?
+    path = write(tmp_path / "a.csv", "a;b;c", rows, ";")
+    with pytest.raises(ValueError, match=r"'a' is not numeric .row 55 holds '1\.234'"):
+        load(path)
+
+
 def test_blanks_and_commas_within_names(tmp_path):
     path = write(tmp_path / "a.csv", '"speed (m, s)";x y', values(dims=2), ";")
     assert load(path).feature_names == ("speed (m, s)", "x y")

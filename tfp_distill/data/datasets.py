@@ -63,8 +63,9 @@ def load(
       patches. The first use of one downloads and prepares it.
     - A path to a table of yours: a `.npy`, `.npz` or `.parquet` file, or one of text with a line of
       column names, `.csv`, `.tsv` or `.txt`, compressed (`.csv.gz`) or not, with commas,
-      semicolons, tabs, bars or blanks between values. What is missing is empty, `?` or as pandas
-      has it. A `.npz` file may hold arrays `train`, `validation` and `test`; all other files are
+      semicolons, tabs, bars or blanks between values, and points or, where it is certain, commas
+      before decimals. Comments (`#`) may precede the names. What is missing is empty, `?` or as
+      pandas has it. A `.npz` file may hold arrays `train`, `validation` and `test`; all other files are
       split. The columns of arrays are called x0, x1, and so on. A file with columns that no flow
       can model is refused: text, constants, numbers of rows, what follows exactly from other
       columns, numbers that float32 cannot tell apart.

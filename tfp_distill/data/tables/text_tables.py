@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import pathlib
+import re
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -34,6 +36,10 @@ _HEAD = 2**20
 _SAMPLED_LINES = 50
 _VALUES_A_CHUNK = 2_000_000
 _MISSING = ["?"]  # Besides those of pandas, such as NA, nan and nothing at all.
+_COMMA_FOR_POINT = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
+_MAYBE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+_POINT = re.compile(r"[+-]?[\d,]*\.\d*(e[+-]?\d+)?", re.IGNORECASE)
+_SWAPPED = str.maketrans(",.", ".,")
 
 
 class Columns(NamedTuple):
@@ -49,11 +55,12 @@ class Columns(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """How a file is laid out: between values, its names, and lines up to and with these."""
+    """How a file is laid out: between values, its names, lines up to and with these, its point."""
 
     separator: str
     names: list[str]
     header_lines: int
+    point: str
 
 
 def read_names(path: pathlib.Path) -> list[str]:
@@ -86,6 +93,7 @@ def read_columns(path: pathlib.Path, places: Sequence[int]) -> Columns:
             skiprows=layout.header_lines,
             # pandas would take a value more as the row's name, and shift all others by a column.
             names=range(width + 1),
+            decimal=layout.point,
             index_col=False,
             na_values=_MISSING,
             chunksize=max(1, _VALUES_A_CHUNK // (width + 1)),
@@ -95,7 +103,7 @@ def read_columns(path: pathlib.Path, places: Sequence[int]) -> Columns:
             _check_width(chunk, width)
             block = np.full([len(chunk), len(places)], np.nan)
             for i, place in enumerate(places):
-                problem = _to_numbers(chunk[place], block[:, i])
+                problem = _to_numbers(chunk[place], block[:, i], layout.point)
                 if problem:
                     problems.setdefault(i, problem)
             blocks.append(block)
@@ -121,7 +129,7 @@ def _check_width(chunk: pd.DataFrame, width: int) -> None:
         )
 
 
-def _to_numbers(column: pd.Series, result: np.ndarray) -> str:
+def _to_numbers(column: pd.Series, result: np.ndarray, point: str) -> str:
     """Writes a column into an array and returns what is wrong with it, if anything is."""
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
         result[:] = column.to_numpy(np.float64, na_value=np.nan)
@@ -129,7 +137,8 @@ def _to_numbers(column: pd.Series, result: np.ndarray) -> str:
             largest = max(abs(int(column.min())), abs(int(column.max())))
             return too_large(largest) if largest > MAX_INTEGER else ""
         return ""
-    numbers = pd.to_numeric(column, errors="coerce")
+    with_points = column if point == "." else column.str.translate(_SWAPPED)
+    numbers = pd.to_numeric(with_points, errors="coerce")
     texts = column[numbers.isna() & column.notna()]
     if len(texts):
         return f"is not numeric (row {texts.index[0]} holds {short(str(texts.iloc[0]))[:40]!r})"
@@ -146,7 +155,7 @@ def _find_layout(path: pathlib.Path) -> _Layout:
     cut = [lines.pop()] if len(head) == _HEAD and len(lines) > 1 else []
     if "\0" in head:
         raise ValueError("it holds bytes that are no text")
-    header_lines = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+    header_lines = _find_names(lines)
     sample = lines[header_lines : header_lines + _SAMPLED_LINES]
     if not sample:
         raise ValueError("it is empty")
@@ -165,7 +174,31 @@ def _find_layout(path: pathlib.Path) -> _Layout:
                 f"a line has {len(values):,} values, and the header has {len(fields)} names"
             )
     names = [name or f"Unnamed: {place}" for place, name in enumerate(fields)]
-    return _Layout(separator, names, header_lines + consumed)
+    point = _find_point(sample[consumed:], separator)
+    return _Layout(separator, names, header_lines + consumed, point)
+
+
+def _find_names(lines: list[str]) -> int:
+    """Returns the place of the line of names, which may be the last comment, as NumPy writes it."""
+    filled = [place for place, line in enumerate(lines) if line.strip()]
+    comments = list(itertools.takewhile(lambda place: lines[place].startswith("#"), filled))
+    behind = filled[len(comments) :][:1]
+    if not comments or not behind:
+        return (comments or behind or [len(lines)])[-1]
+    line = [lines[behind[0]]]
+    values = _split(line, _find_separator(line))[0][0]
+    return (comments if any(map(_is_number, values)) else behind)[-1]
+
+
+def _find_point(lines: list[str], separator: str) -> str:
+    """Returns "," if it is certain that values have commas for points, else "."."""
+    if separator == ",":
+        return "."
+    values = [value.strip() for fields, _ in _split(lines, separator) for value in fields]
+    commas = [value for value in values if _COMMA_FOR_POINT.fullmatch(value)]
+    is_certain = not all(map(_MAYBE_THOUSANDS.fullmatch, commas))
+    has_points = any(_POINT.fullmatch(value) or value.count(",") > 1 for value in values)
+    return "," if is_certain and not has_points else "."
 
 
 def _find_separator(lines: list[str]) -> str:
@@ -201,7 +234,7 @@ def _ends_are_empty(lines: list[str], separator: str, header: list[str]) -> bool
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        float(text.replace(",", ".", 1))
     except ValueError:
         return False
     return True
