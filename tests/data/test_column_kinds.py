@@ -17,6 +17,7 @@ TABLE = {
     "flag": random.uniform(size=ROWS) < 0.3,
     "rain": np.where(random.uniform(size=ROWS) < 0.5, 0, random.exponential(size=ROWS)),
     "time": random.integers(0, 2**22, ROWS),
+    "bytes": np.round(1e8 * random.lognormal(size=ROWS)),
 }
 
 
@@ -32,7 +33,8 @@ def test_the_look_decides(path):
     data = load(path)
     pairs = zip(data.domain.columns.kinds, data.domain.columns.bounds, strict=True)
     kinds = dict(zip(data.feature_names, pairs, strict=True))
-    assert kinds["plain"] == kinds["rain"] == kinds["time"] == ("continuous", None)
+    assert kinds["plain"] == kinds["rain"] == kinds["bytes"] == ("continuous", None)
+    assert kinds["time"] == ("bounded", (TABLE["time"].min(), TABLE["time"].max()))
     assert kinds["count"] == ("integer", None)
     assert kinds["rating"] == ("integer", (1, 5))
     assert kinds["flag"] == ("integer", (0, 1))
@@ -40,7 +42,11 @@ def test_the_look_decides(path):
     assert not data.domain.columns.outside(
         np.concatenate([data.train, data.validation, data.test])
     ).any()
-    assert {look.name: look.kind for look in data.look}["rain"] == "atoms"
+    looks = {look.name: look for look in data.look}
+    assert looks["rain"].kind == "atoms"
+    # No value is common, and noise of one unit is less than float32 tells apart.
+    assert looks["bytes"].note == "large integers"
+    assert not looks["bytes"].is_discrete and not looks["time"].is_discrete
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,7 @@ def test_natural_bounds_are_known(tmp_path, low, high, bounds):
 def test_what_is_asked_for_counts(path):
     assert load(path, column_kinds=["continuous"]).domain.columns is None
     data = load(path, column_kinds=["angle:bounded:0:360"])
-    assert data.domain.columns.kinds == ("continuous",) * 2 + ("bounded",) + ("continuous",) * 4
+    assert data.domain.columns.kinds == ("continuous",) * 2 + ("bounded",) + ("continuous",) * 5
     assert data.domain.columns.bounds[2] == (0, 360)
     data = load(path, column_kinds=["auto", "count:continuous", "rating:integer"])
     assert data.domain.columns.kinds[:2] == ("continuous", "continuous")
@@ -65,7 +71,7 @@ def test_what_is_asked_for_counts(path):
 
 
 def test_conditions_have_no_kind(path):
-    data = load(path, condition_columns=["angle", "flag"])
+    data = load(path, condition_columns=["angle", "flag", "time"])
     assert data.domain.columns.dims == 5 and "bounded" not in data.domain.columns.kinds
     with pytest.raises(ValueError, match="of columns that are modelled, .*; got flag"):
         load(path, condition_columns=["flag"], column_kinds=["flag:integer"])

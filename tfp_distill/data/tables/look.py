@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from tfp_distill.columns import LARGEST_INTEGER
 from tfp_distill.data.tables.dependence import find_dependent
 
 __all__ = [
@@ -39,9 +40,9 @@ class ColumnLook:
       commonest: The value that most rows have.
       share: The share of the rows that have it.
       resolution: The smallest gap between distinct values, over the standard deviation.
-      kind: What it is taken for: "constant", "two values", "integers", "atoms" (some values are
-        common), "steps" (few values), "bounded" (cut off at both ends), "extreme values" or
-        "continuous".
+      kind: What it is taken for: "constant", "two values", "integers" (of at most 2^20 in size),
+        "atoms" (some values are common), "steps" (few values), "bounded" (cut off at both ends),
+        "extreme values" or "continuous".
       is_cut_off: Whether many values lie at both ends, beyond which there are none.
       is_condition: Whether it conditions the flow; its own density is not modelled then.
       note: What to mind, if anything.
@@ -190,7 +191,8 @@ def _kind(
     """Returns what a column that a flow can model looks like, and what to mind."""
     if look.distinct == 2:
         return "two values", f"only {values[0]:g} and {values[1]:g}"
-    if (values == np.floor(values)).all():
+    are_whole = (values == np.floor(values)).all()
+    if are_whole and max(abs(look.minimum), abs(look.maximum)) <= LARGEST_INTEGER:
         return "integers", ""
     if look.share >= _ATOM_SHARE and most >= _ATOM_ROWS:
         return "atoms", f"{look.share:.0%} are {look.commonest:g}"
@@ -198,7 +200,9 @@ def _kind(
         return "steps", f"few values, {_ROWS_A_STEP} rows or more for each"
     if 0 < bulk < 1:
         return "extreme values", "99% of the rows within less than a deviation: a logarithm?"
-    return ("bounded", _bounded(look)) if look.is_cut_off else ("continuous", "")
+    if look.is_cut_off:
+        return "bounded", _bounded(look)
+    return "continuous", "large integers" if are_whole else ""
 
 
 def _is_cut_off(look: ColumnLook, sample: np.ndarray) -> bool:

@@ -159,10 +159,10 @@ def _find_layout(path: pathlib.Path) -> _Layout:
     sample = lines[header_lines : header_lines + _SAMPLED_LINES]
     if not sample:
         raise ValueError("it is empty")
+    sample[0] = sample[0].lstrip().removeprefix("#")  # As NumPy writes a header.
     separator = _find_separator(sample)
     fields, consumed = _split(sample, separator)[0]
     fields = [field.strip() for field in fields]
-    fields[0] = fields[0].removeprefix("#").strip()  # As NumPy writes a header.
     if any(_is_number(name) for name in fields):
         raise ValueError("it must start with a line of column names, got numbers in its first line")
     if len(fields) > 1 and not fields[-1] and _ends_are_empty(sample[consumed:], separator, fields):
@@ -181,7 +181,9 @@ def _find_layout(path: pathlib.Path) -> _Layout:
 def _find_names(lines: list[str]) -> int:
     """Returns the place of the line of names, which may be the last comment, as NumPy writes it."""
     filled = [place for place, line in enumerate(lines) if line.strip()]
-    comments = list(itertools.takewhile(lambda place: lines[place].startswith("#"), filled))
+    comments = list(
+        itertools.takewhile(lambda place: lines[place].lstrip().startswith("#"), filled)
+    )
     behind = filled[len(comments) :][:1]
     if not comments or not behind:
         return (comments or behind or [len(lines)])[-1]
