@@ -158,9 +158,18 @@ def test_npz_with_parts_keeps_them(tmp_path):
     np.testing.assert_allclose(data.statistics.mean, parts["train"].mean(axis=0), rtol=1e-5)
 
 
+def test_npz_by_the_names_of_keras_with_labels(tmp_path):
+    parts = {"x_train": values()[:30], "x_val": values()[30:34], "x_test": values()[34:]}
+    np.savez(tmp_path / "mine.npz", y_train=np.arange(30), y_test=np.arange(16), **parts)
+    data = load(tmp_path / "mine.npz")
+    for name, rows in zip(("train", "validation", "test"), parts.values(), strict=True):
+        np.testing.assert_array_equal(getattr(data, name), rows.astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
+        ({"train": values(), "x_train": values()}, r"got \['train', 'x_train'\]"),
         ({"train": values(), "test": values()}, r"got \['test', 'train'\]"),
         (
             {"train": values(), "validation": values(), "test": values(dims=2)},

@@ -114,9 +114,29 @@ class TestArrays:
         assert rows(parts.train, parts.validation) == rows(train)
         np.testing.assert_array_equal(parts.test, test)
 
+    @pytest.mark.parametrize("names", [("x_train", "x_test"), ("X_train", "X_test")])
+    def test_parts_by_the_names_of_keras(self, tmp_path, names):
+        train, test = draw(20, 4, 4), draw(7, 4, 4, seed=1)
+        arrays = {names[0]: train, "y_train": np.zeros(20), names[1]: test, "y_test": np.zeros(7)}
+        np.savez(tmp_path / "a.npz", **arrays)
+        parts = load_file(tmp_path / "a.npz")
+        assert rows(parts.train, parts.validation) == rows(train)
+        np.testing.assert_array_equal(parts.test[..., 0], test)
+
+    @pytest.mark.parametrize("channels", [2, 4])
+    def test_transparency_is_kept_where_there_is_some(self, tmp_path, channels):
+        images = draw(20, 4, 4, channels)
+        images[..., -1] = 255
+        np.save(tmp_path / "a.npy", images)
+        assert rows(*load_file(tmp_path / "a.npy")) == rows(images[..., :-1])
+        images[3, 0, 0, -1] = 254
+        np.save(tmp_path / "a.npy", images)
+        assert rows(*load_file(tmp_path / "a.npy")) == rows(images)
+
     @pytest.mark.parametrize(
         ("arrays", "message"),
         [
+            ({"a": draw(9, 4, 4) % 2}, "pixels from 0 to 255, got 0 and 1 alone to train with"),
             ({"a": np.zeros([9, 4, 4], np.float32)}, "as uint8, 0 to 255, got float32 in 'a'"),
             ({"a": np.zeros([9, 4, 4], np.int64)}, "as uint8, 0 to 255, got int64 in 'a'"),
             ({"a": np.zeros([9, 3, 8, 8], np.uint8)}, r"1 to 4 channels, got \[9, 3, 8, 8\] in"),

@@ -22,6 +22,13 @@ __all__ = [
 
 SUFFIXES = (".npy", ".npz")
 
+_KERAS_PARTS = {
+    "x_train": "train",
+    "x_val": "validation",
+    "x_valid": "validation",
+    "x_validation": "validation",
+    "x_test": "test",
+}
 _ONLY = "images"  # What the array of a .npy file, which has no name, is called.
 
 
@@ -38,17 +45,19 @@ def read_headers(path: pathlib.Path) -> dict[str, ArrayHeader]:
     Damaged files make this raise what `reading` is there for.
 
     Returns:
-      A header by the name of each array; that of a .npy file is "images".
+      A header by the name of each array; that of a .npy file is "images", and parts that are called
+      as Keras calls them, x_train and so on, are train, validation and test.
     """
     if path.suffix.lower() == ".npy":
         return {_ONLY: _read_header(path, path.stat().st_size)}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         check_unpacked(path, sum(member.file_size for member in members))
-        return {
+        headers = {
             member.filename.removesuffix(".npy"): _read_member_header(archive, member)
             for member in members
         }
+    return {name: headers[stored] for name, stored in _names_of(headers).items()}
 
 
 def read_arrays(path: pathlib.Path, names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -56,7 +65,15 @@ def read_arrays(path: pathlib.Path, names: Iterable[str]) -> dict[str, np.ndarra
     if path.suffix.lower() == ".npy":
         return {name: np.load(path, allow_pickle=False) for name in names}
     with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in names}
+        stored_as = _names_of(stored.files)
+        return {name: stored[stored_as[name]] for name in names}
+
+
+def _names_of(stored: Iterable[str]) -> dict[str, str]:
+    """Returns what arrays are stored as, by what they are called here."""
+    stored = list(stored)
+    own = {name: _KERAS_PARTS.get(name.lower(), name) for name in stored}
+    return {name if own[name] in stored else own[name]: name for name in stored}
 
 
 def _read_header(path: pathlib.Path, size: int) -> ArrayHeader:

@@ -111,13 +111,15 @@ def load_file(
     """Reads, checks and splits images of the user's.
 
     - A `.npz` file with one array, uint8 `[n, H, W]` or `[n, H, W, C]`, or with arrays train, test
-      and, optionally, validation; or a `.npy` file. Labels may lie beside them.
+      and, optionally, validation, or x_train and so on; or a `.npy` file. Labels may lie beside
+      them.
     - An IDX file, the format of MNIST, compressed with gzip or not; or a directory that holds
       train-images-idx3-ubyte and t10k-images-idx3-ubyte, which are the test images.
     - A directory with PNG and JPEG files in it and in its subdirectories. Those named train,
       validation (or val) and test are the parts. If the files' channels differ, all become RGB.
 
-    A part that is not there is drawn at random from the training images.
+    A part that is not there is drawn at random from the training images. A channel of transparency,
+    the second or fourth, is left out where it is 255 in all pixels.
 
     Args:
       path: The file or directory.
@@ -163,7 +165,20 @@ def load_file(
             f"`source` must have images that vary, got {value} in all pixels to train with of "
             f"{path}."
         )
-    return ImageParts(**parts)
+    if parts["train"].max() == 1:
+        raise ValueError(
+            f"`source` must have pixels from 0 to 255, got 0 and 1 alone to train with of {path}; "
+            "times 255 they are black and white, for which there is `num_bits=1`."
+        )
+    return ImageParts(**_without_opaque_alpha(parts))
+
+
+def _without_opaque_alpha(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leaves out a channel of transparency that says that nothing is transparent."""
+    has_alpha = parts["train"].shape[-1] in (2, 4)
+    if has_alpha and all((images[..., -1] == 255).all() for images in parts.values()):
+        return {name: np.ascontiguousarray(images[..., :-1]) for name, images in parts.items()}
+    return parts
 
 
 def _open_sources(

@@ -121,6 +121,8 @@ def _read_arrays(
     suffix = table_suffix(path)
     with reading(path, suffix):
         headers = numpy_files.read_headers(path)
+    rows = {name: header for name, header in headers.items() if len(header.shape) > 1}
+    headers = rows or headers  # Labels may lie beside the rows.
     if len(headers) == 1:
         part_names = list(headers)
     elif set(headers) == set(_PART_NAMES):
