@@ -95,6 +95,48 @@ def test_only_bytes_of_images_are_dequantized():
         PixelFormat().midpoints(np.zeros([2, 4], np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("scaled", "what"),
+    [
+        (lambda x: x.astype(np.float32), "whole numbers"),
+        (lambda x: x, "whole numbers"),
+        (lambda x: (x / 255).astype(np.float32), "multiples of 1/255"),
+        (lambda x: x / np.float32(256), "multiples of 1/256"),
+        (lambda x: (x >> 3) / np.float32(32), "multiples of 1/256"),
+        (lambda x: (x / 127.5 - 1).astype(np.float32), "multiples of 1/255"),
+    ],
+)
+def test_images_without_noise_are_not_trained_on(scaled, what):
+    pixels = random_images(20, 4, 4, 1)
+    flow = Flow(GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=4))
+    flow.compile("adam")
+    message = f"`x` must have noise on its pixels to be trained on, .*, got {what}"
+    batches = tf.data.Dataset.from_tensor_slices(scaled(pixels)).batch(10)
+    for data in (scaled(pixels), batches):
+        with pytest.raises(ValueError, match=message):
+            flow.fit(data, verbose=0)
+    assert not flow.adapted
+    flow.adapt(pixels)  # Bytes get noise here.
+    with pytest.raises(ValueError, match=message):
+        flow.fit(batches, verbose=0)
+    # What cannot be looked at twice is not.
+    flow.fit(((x,) for x in [flow.config.domain.dequantize(pixels, seed=0)]), verbose=0)
+    assert flow.step == 1
+
+
+def test_bytes_are_no_numbers_to_a_flow():
+    flow = Flow(GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=4))
+    pixels = random_images(3, 4, 4, 1)
+    for given in (pixels, tf.constant(pixels), pixels.astype(np.int64)):
+        with pytest.raises(ValueError, match=r"`x` must be numbers in \[0, 1\), as .* got u?int"):
+            flow.log_prob(given)
+    numbers = flow.config.domain.dequantize(pixels, seed=0)
+    flow.adapt(pixels)
+    of_bytes = flow.log_prob(numbers)
+    flow.adapt(numbers)
+    np.testing.assert_array_equal(flow.log_prob(numbers), of_bytes)
+
+
 def test_config_refuses_padding_without_image():
     with pytest.raises(
         ValueError, match=r"`padding` must leave an image within \(8, 8, 1\), got 4"

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -69,6 +70,13 @@ class Domain(abc.ABC):
     @abc.abstractmethod
     def check(self, x: Any) -> None:
         """Raises `ValueError` unless values `[n, ...]` are of this kind."""
+
+    def check_numbers(self, x: Any) -> None:  # noqa: B027
+        """Raises `ValueError` if examples that a flow is given are values without their noise."""
+
+    @abc.abstractmethod
+    def check_noise(self, x: np.ndarray) -> None:
+        """Raises `ValueError` if examples `[n, ...]` that are to be trained on have no noise."""
 
     @abc.abstractmethod
     def dequantize(self, x: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
@@ -139,6 +147,11 @@ class RowDomain(Domain):
                 f"{self.columns.dims}."
             )
 
+    def check_noise(self, x: np.ndarray) -> None:
+        """As `Columns.check_noise`."""
+        if self.columns is not None:
+            self.columns.check_noise(x)
+
     def dequantize(self, x: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """As `Columns.dequantize`."""
         if self.columns is None:
@@ -197,6 +210,19 @@ class ImageDomain(Domain):
                 "`domain` must be a RowDomain where `x` holds no bytes, got "
                 f"{self} for `x` of {tf.as_dtype(x.dtype).name}."
             )
+
+    def check_numbers(self, x: Any) -> None:
+        """Checks that these are no bytes or other integers."""
+        dtype = keras.backend.standardize_dtype(getattr(x, "dtype", "float32"))
+        if "int" in dtype:
+            raise ValueError(
+                "`x` must be numbers in [0, 1), as `flow.config.domain.dequantize(x, seed=0)` "
+                f"makes them of bytes, got {dtype}."
+            )
+
+    def check_noise(self, x: np.ndarray) -> None:
+        """As `PixelFormat.check_noise`."""
+        self.pixel_format.check_noise(x)
 
     def dequantize(self, x: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """As `PixelFormat.dequantize`."""

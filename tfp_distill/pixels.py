@@ -15,6 +15,9 @@ __all__ = ["DequantizedImages", "PixelFormat", "bits_per_dim", "uniform_noise"]
 _PHILOX = 1
 _NUMBERS_A_BLOCK = 4  # Philox makes four numbers of 32 bits for each value of its counter.
 _NOISE_LEVELS = 2.0**16
+# How bytes are scaled without noise, to [-1, 1] too: what becomes 1, and what they are called.
+_WITHOUT_NOISE = {1: "whole numbers", 255: "multiples of 1/255", 256: "multiples of 1/256"}
+_CHECKED, _ROUNDING = 16, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,20 @@ class PixelFormat:
         """
         values = self._values(pixels)
         return (values + uniform_noise(values, seed=seed, first=first)) / self.bins
+
+    def check_noise(self, x: np.ndarray) -> None:
+        """Raises `ValueError` if examples `[n, H, W, C]` are bytes, or scaled bytes, without noise.
+
+        The likelihood that a training makes of such images has no bound.
+        """
+        pixels = np.asarray(x[:_CHECKED], np.float64)
+        for one, what in _WITHOUT_NOISE.items():
+            values = pixels * one
+            if pixels.size and np.all(abs(values - np.round(values)) < _ROUNDING):
+                raise ValueError(
+                    "`x` must have noise on its pixels to be trained on, as `training_batches(..., "
+                    f"domain=flow.config.domain)` draws, got {what}."
+                )
 
     def midpoints(self, pixels: Any) -> tf.Tensor:
         """Returns the numbers of images without noise: `(value + 1/2) / 2^num_bits`.

@@ -193,6 +193,17 @@ def test_an_optimizer_may_be_named(name, optimizer, tmp_path):
     assert type(load_flow(tmp_path / "f.keras").optimizer) is optimizer
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_end_of_data_of_unknown_length_is_no_step(jit_compile):
+    x = np.random.RandomState(0).normal(size=(10, 3)).astype(np.float32)
+    spec = tf.TensorSpec([None, 3], tf.float32)
+    batches = tf.data.Dataset.from_generator(lambda: iter([x] * 4), output_signature=spec)
+    flow = Flow(TabularGlowConfig(dims=3, num_steps=1, hidden_units=4))
+    flow.compile("adam", jit_compile=jit_compile)
+    flow.fit(batches, epochs=2, verbose=0)
+    assert flow.step == flow.optimizer.iterations == 8
+
+
 def test_a_flow_that_was_not_compiled_is_loaded_uncompiled(tmp_path):
     Flow(CONFIGS["glow"]).save(tmp_path / "f.keras")
     flow = load_flow(tmp_path / "f.keras")

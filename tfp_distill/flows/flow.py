@@ -132,8 +132,8 @@ class Flow(FlowInParts):
         initialised from the data's end on, from up to 50,000 rows, evenly taken. Images, numbers in
         [0, 1), keep the mean 0.5 and scale 1 of `GlowConfig`, and of them fewer initialise. Nothing
         else does it but the first batches of `fit`, where it was not done: no first call, no
-        sampling, no loading. Integers get noise, and columns with bounds are standardised as the
-        flow models them (see `Columns`).
+        sampling, no loading. Integers and bytes get noise, and columns with bounds are standardised
+        as the flow models them (see `Columns`).
 
         Args:
           x: data `[n, ...]`, all there are or a sample.
@@ -146,6 +146,8 @@ class Flow(FlowInParts):
           ValueError: if data are empty or not finite, or a shape breaks a rule; the flow is then
             as it was.
         """
+        if self.config.domain.is_images and getattr(x, "dtype", None) == np.uint8:
+            x = self.config.domain.dequantize(x, seed=0)
         batch = self._batch(x, condition)
         adapt_bijector(
             self._bijector,
@@ -160,13 +162,12 @@ class Flow(FlowInParts):
 
     @property
     def checks_first_rows(self) -> bool:
-        """Whether there are columns of integers, whose noise a person may forget."""
-        return self.config.columns is not None and self.config.domain.has_noise
+        """Whether there are columns of integers, or pixels, whose noise a person may forget."""
+        return self.config.domain.has_noise
 
     def check_first_rows(self, x: Any, condition: Any = None) -> None:
         """Raises `ValueError` if integers have no noise: their likelihood would have no bound."""
-        if self.config.columns is not None:
-            self.config.columns.check_noise(x)
+        self.config.domain.check_noise(x)
 
     def trace(self, x: Any, condition: Any = None) -> Trace:
         """Runs the normalizing direction once and keeps every step's latent.
@@ -319,6 +320,7 @@ class Flow(FlowInParts):
         return batch.unflatten(self._passes(key, function, *batch.tensors, rows_at_once=rows))
 
     def _batch(self, x: Any, condition: Any) -> Batch:
+        self.config.domain.check_numbers(x)
         return flat_batch(
             x, condition, name="x", event_shape=self.event_shape, **self._of_conditions
         )

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfp_distill.training.contracts import OrderedRows
 
 __all__ = [
+    "can_look_ahead",
     "check_ordered_rows",
     "conditions_beside_weights",
     "first_rows",
@@ -23,6 +24,7 @@ __all__ = [
     "without_tuner",
 ]
 
+_DATASETS = (tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset)
 _ROWS = 4096
 _VALUES = 2_000_000
 
@@ -78,6 +80,11 @@ def weighted_mean(values: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
         return tf.reduce_mean(values)
     weights = tf.cast(weights, values.dtype)
     return tf.reduce_sum(weights * values) / tf.reduce_sum(weights)
+
+
+def can_look_ahead(x: Any) -> bool:
+    """Returns whether `first_rows` can look at data without using them up."""
+    return isinstance(x, _DATASETS) or hasattr(x, "shape")
 
 
 def first_rows(
@@ -140,8 +147,11 @@ def placed_batches(rows: OrderedRows, draw: int = 0) -> Iterator[tuple[slice, tu
 
 
 def _batches(x: Any, y: Any, batch_size: int) -> Iterator[Any]:
-    if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-        return iter(x)
+    if not can_look_ahead(x):
+        raise ValueError(
+            "`x` must be a dataset or an array where `adapt` was not called before, "
+            f"got {type(x).__name__}."
+        )
     if isinstance(x, keras.utils.PyDataset):
         number = x.num_batches  # None for endless ones.
         return map(x.__getitem__, itertools.count() if number is None else range(number))
@@ -149,10 +159,7 @@ def _batches(x: Any, y: Any, batch_size: int) -> Iterator[Any]:
         places = range(0, len(x), batch_size)
         rows = (slice(first, first + batch_size) for first in places)
         return ((x[own],) if y is None else (x[own], y[own]) for own in rows)
-    raise ValueError(
-        "`x` must be a dataset or an array where `adapt` was not called before, "
-        f"got {type(x).__name__}."
-    )
+    return iter(x)
 
 
 def _whole(value: Any, strategy: tf.distribute.Strategy) -> np.ndarray | None:

@@ -10,7 +10,12 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.compiling import uses_xla
-from tfp_distill.training.batches import conditions_beside_weights, first_rows, without_tuner
+from tfp_distill.training.batches import (
+    can_look_ahead,
+    conditions_beside_weights,
+    first_rows,
+    without_tuner,
+)
 from tfp_distill.training.partitioned_model import PartitionedModel
 from tfp_distill.training.parts.partition import Partition
 from tfp_distill.training.parts.pipeline import PartPipeline
@@ -182,7 +187,8 @@ class CompiledModel(PartitionedModel, abc.ABC):
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
         x = without_tuner(x)
-        if self.compiled and (self.checks_first_rows or not self.adapted):
+        looks = not self.adapted or (self.checks_first_rows and can_look_ahead(x))
+        if self.compiled and looks:
             batch_size = kwargs.get("batch_size") or 32
             rows = first_rows(x, y, batch_size, self.distribute_strategy)
             self.check_first_rows(*rows)

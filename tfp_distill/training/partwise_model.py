@@ -169,8 +169,10 @@ class PartwiseModel(CompiledModel):
         """Counts a step, taken or skipped, and accumulates its means; returns the logs."""
         norms = list(norms.values())
         finite = tf.reduce_all(list(taken.values()))
-        skipped = 1 - tf.cast(finite, tf.int32)
-        self._step.value.assign_add(1)
+        is_taken = tf.cast(finite, tf.int32)
+        skipped = 1 - is_taken
+        # A constant 1 would not wait for the batch, of which there is none where the data end.
+        self._step.value.assign_add(tf.cast(is_taken + skipped, self._step.dtype))
         self._skipped_steps.value.assign_add(skipped)
         norm = norms[0] if len(norms) == 1 else tf.linalg.global_norm(norms)
         whole = {name: means[name] for name in ("loss", "drift") if name in means}
