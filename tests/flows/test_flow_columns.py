@@ -198,6 +198,17 @@ def test_identical_flows_have_no_distance():
     assert found["intermediate_latent_loss"] == found["synthesized_loss"] == 0
 
 
+def test_a_warning_tells_of_integers_that_a_flow_knows_nothing_of(recwarn):
+    Flow(GLOW).adapt(rows())
+    random = np.random.default_rng(0)
+    plain = Flow(dataclasses.replace(GLOW, columns=None))
+    ids = np.round(1e9 * random.normal(size=2000))  # Hardly one repeats.
+    plain.adapt(np.stack([ids, random.normal(size=2000), np.ones(2000), ids + 1], axis=1))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="`x` holds integers .* in columns 1, 3, so .*`tfp_dist"):
+        plain.adapt(rows())
+
+
 def test_training_without_noise_is_refused():
     flow, rule = adapted(GLOW), "`x` must have noise on its integers to be trained on"
     student = adapted(GLOW, seed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol
 
 import keras
@@ -9,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import Standardize, StandardizeBounded, TracedChain
-from tfp_distill.columns import Columns
+from tfp_distill.columns import LARGEST_INTEGER, Columns
 
 __all__ = ["ColumnStatistics", "adapt_bijector", "statistics_of"]
 
+_MOST_SHOWN = 10
 _MOST_ROWS = 50_000
 _NOISE_SEED = 0
 _MOST_VALUES_OF_IMAGES = 2_000_000
@@ -56,7 +58,8 @@ def adapt_bijector(
       condition: `[n, C]`, or None.
       statistics: of the data; by default those of `x`, but of images those that they have.
       condition_statistics: of the conditions; by default those of `condition`.
-      columns: the kinds of the columns of `x`; None where all are continuous.
+      columns: the kinds of the columns of `x`; None where all are continuous, and a warning tells
+        of integers.
 
     Raises:
       ValueError: if `x` or `condition` are empty or not finite, or what becomes of them is not, or
@@ -65,6 +68,8 @@ def adapt_bijector(
     for name, value in (("x", x), ("condition", condition)):
         if value is not None:
             _check_values(name, value)
+    if columns is None and x.ndim == 2:
+        _warn_of_integers(x)
     if columns is not None:
         _check_bounds(columns, x)
         x = columns.dequantize(x, seed=_NOISE_SEED).numpy()
@@ -106,6 +111,20 @@ def _standardize(
     own = statistics_of(modelled)
     pairs = zip((mean, scale), own, strict=True)
     bijector.set_statistics(*(np.where(is_plain, *pair) for pair in pairs))
+
+
+def _warn_of_integers(x: np.ndarray) -> None:
+    low, high = x.min(axis=0), x.max(axis=0)
+    are_small = np.maximum(abs(low), abs(high)) <= LARGEST_INTEGER
+    found = np.flatnonzero((low < high) & are_small & (x == np.floor(x)).all(axis=0))
+    if len(found):
+        shown = ", ".join(map(str, found[:_MOST_SHOWN])) + ", ..." * (len(found) > _MOST_SHOWN)
+        warnings.warn(
+            f"`x` holds integers as continuous numbers in columns {shown}, so that its likelihood "
+            "has no bound: `tfp_distill.Columns` gives them noise",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _check_bounds(columns: Columns, x: np.ndarray) -> None:

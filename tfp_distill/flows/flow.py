@@ -133,7 +133,7 @@ class Flow(FlowInParts):
         [0, 1), keep the mean 0.5 and scale 1 of `GlowConfig`, and of them fewer initialise. Nothing
         else does it but the first batches of `fit`, where it was not done: no first call, no
         sampling, no loading. Integers and bytes get noise, and columns with bounds are standardised
-        as the flow models them (see `Columns`).
+        as the flow models them (see `Columns`); a warning tells of other integers.
 
         Args:
           x: data `[n, ...]`, all there are or a sample.

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 
 __all__ = ["start_tensorflow", "start_worker"]
@@ -36,6 +37,8 @@ def start_tensorflow() -> None:
     it does. This leaves word there for the processes that this one starts.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # Of retracing, for instance.
+    # Scripts say it of a table before they train.
+    warnings.filterwarnings("ignore", message="`x` holds integers as continuous numbers")
     level = os.environ.setdefault(_LEVEL, _ERRORS_ONLY)
     with _without_own_lines() if level == _ERRORS_ONLY else contextlib.nullcontext():
         import tensorflow as tf
