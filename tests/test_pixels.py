@@ -115,12 +115,16 @@ def test_images_without_noise_are_not_trained_on(scaled, what):
     for data in (scaled(pixels), batches):
         with pytest.raises(ValueError, match=message):
             flow.fit(data, verbose=0)
+    noisy = flow.config.domain.dequantize(pixels, seed=0).numpy()
+    for validation in (scaled(pixels), (scaled(pixels),), batches):
+        with pytest.raises(ValueError, match=message):
+            flow.fit(noisy, validation_data=validation, verbose=0)
     assert not flow.adapted
     flow.adapt(pixels)  # Bytes get noise here.
     with pytest.raises(ValueError, match=message):
         flow.fit(batches, verbose=0)
     # What cannot be looked at twice is not.
-    flow.fit(((x,) for x in [flow.config.domain.dequantize(pixels, seed=0)]), verbose=0)
+    flow.fit(((x,) for x in [noisy]), verbose=0)
     assert flow.step == 1
 
 

@@ -177,7 +177,8 @@ class CompiledModel(PartitionedModel, abc.ABC):
 
         Raises:
           ValueError: if the model has no trainable weights, or the first batches are empty or not
-            finite, or have no noise where the model needs it, or `class_weight` is given.
+            finite, or have no noise where the model needs it, those of `validation_data` included,
+            or `class_weight` is given.
         """
         if kwargs.get("class_weight") is not None:
             raise ValueError(
@@ -187,13 +188,10 @@ class CompiledModel(PartitionedModel, abc.ABC):
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
         x = without_tuner(x)
-        looks = not self.adapted or (self.checks_first_rows and can_look_ahead(x))
-        if self.compiled and looks:
+        if self.compiled:
             batch_size = kwargs.get("batch_size") or 32
-            rows = first_rows(x, y, batch_size, self.distribute_strategy)
-            self.check_first_rows(*rows)
-            if not self.adapted:
-                self.adapt(*rows)
+            self._look_ahead(kwargs.get("validation_data"), batch_size)
+            self._look_ahead((x, y), batch_size, adapts=not self.adapted)
         y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
         if isinstance(kwargs.get("validation_data"), tuple) and len(kwargs["validation_data"]) == 3:
             x_val, y_val, weights = kwargs["validation_data"]
@@ -212,6 +210,15 @@ class CompiledModel(PartitionedModel, abc.ABC):
                 self._pipeline.discard()
         self.finalize_part_weights()
         return history
+
+    def _look_ahead(self, data: Any, batch_size: int, *, adapts: bool = False) -> None:
+        """Checks the first rows of training or validation, and adapts the model to them."""
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if adapts or (self.checks_first_rows and can_look_ahead(x)):
+            rows = first_rows(x, y, batch_size, self.distribute_strategy)
+            self.check_first_rows(*rows)
+            if adapts:
+                self.adapt(*rows)
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Evaluates the model; arguments as `keras.Model.evaluate`, `y` are conditions."""
