@@ -79,7 +79,7 @@ def randomize() -> Callable[..., None]:
 def two_replicas() -> tf.distribute.Strategy:
     """The strategy with two replicas on the CPU.
 
-    There must be one only: each numbers its collective operations from the same start, and
-    TensorFlow refuses a second one whose tensors have other shapes.
+    There must be one of several devices only: each numbers its collective operations from the same
+    start, and TensorFlow refuses a second one whose tensors have other shapes.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -18,12 +18,22 @@ MODES = {
     "several_steps_per_execution": dict(steps_per_execution=2),
     "two_replicas": {},
     "two_replicas_graph": dict(jit_compile=False),
+    "one_replica": {},  # As on a machine with one GPU.
+    "one_replica_graph": dict(jit_compile=False, steps_per_execution=2),
+    "one_device": {},
 }
 
 
 @pytest.fixture
 def strategy_of(two_replicas):
-    return lambda mode: two_replicas if mode.startswith("two_replicas") else None
+    def make(mode):
+        if mode == "one_device":
+            return tf.distribute.OneDeviceStrategy("CPU:0")
+        if mode.startswith("one_replica"):
+            return tf.distribute.MirroredStrategy(["CPU:0"])
+        return two_replicas if mode.startswith("two_replicas") else None
+
+    return make
 
 
 def _adam():
@@ -92,7 +102,7 @@ def test_the_noise_is_the_same_on_one_device_and_on_two(mode, reference, strateg
     np.testing.assert_allclose(first["loss"], expected_loss, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["xla", "eager", "two_replicas"])
+@pytest.mark.parametrize("mode", ["xla", "eager", "two_replicas", "one_replica"])
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing(mode, bad, strategy_of):
     x = data(32)

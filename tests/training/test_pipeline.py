@@ -340,7 +340,7 @@ def test_other_modes_have_no_devices(mode):
 def test_replicas_have_no_devices(two_replicas):
     with two_replicas.scope():
         flow = _compiled(jit_compile=False)
-    with pytest.raises(ValueError, match="without several replicas.*MirroredStrategy with 2"):
+    with pytest.raises(ValueError, match="without replicas.*MirroredStrategy with 2"):
         flow.train_parts((0, 1), devices=TWO)
 
 

@@ -19,6 +19,7 @@ from tfp_distill.training.batches import (
 from tfp_distill.training.partitioned_model import PartitionedModel
 from tfp_distill.training.parts.partition import Partition
 from tfp_distill.training.parts.pipeline import PartPipeline
+from tfp_distill.training.replicas import has_replicas
 from tfp_distill.training.step_metrics import StepMetrics
 
 __all__ = ["MEMORY", "CompiledModel"]
@@ -113,8 +114,8 @@ class CompiledModel(PartitionedModel, abc.ABC):
           jit_compile: whether XLA compiles the step; "auto" means where it pays: on GPUs, and on
             CPUs but for images.
           run_eagerly: run without graphs, for debugging.
-          steps_per_execution: steps per call of the compiled function; 1 on several replicas, whose
-            steps TensorFlow cannot put into a loop.
+          steps_per_execution: steps per call of the compiled function; 1 on replicas, whose steps
+            TensorFlow cannot put into a loop.
           memory: "plain" keeps the activations of all steps of a flow for the backward pass;
             "reversible" rebuilds them there, step by step from the latents, so that the memory they
             take does not grow with the number of steps; autoregressive steps are computed again
@@ -130,7 +131,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         if memory not in MEMORY:
             raise ValueError(f"`memory` must be one of {', '.join(MEMORY)}, got {memory!r}.")
         use_xla = uses_xla(jit_compile, suits_xla=self.suits_xla) and not run_eagerly
-        on_one_device = self.distribute_strategy.num_replicas_in_sync == 1
+        on_one_device = not has_replicas(self.distribute_strategy)
         super().compile(
             optimizer,
             partition=partition,

@@ -17,6 +17,7 @@ from tfp_distill.training.compiled_model import CompiledModel
 from tfp_distill.training.parts.part_optimizers import check_gradients
 from tfp_distill.training.replicas import (
     apply_if,
+    has_replicas,
     logs_of_replica,
     mean_over_replicas,
     place_in_global_batch,
@@ -204,7 +205,7 @@ class PartwiseModel(CompiledModel):
         part, and called by the steps of all selections of parts.
         """
         strategy, optimizer = self.distribute_strategy, self.optimizers[part]
-        if self.run_eagerly or strategy.num_replicas_in_sync > 1:
+        if self.run_eagerly or has_replicas(strategy):
             apply_if(strategy, finite, optimizer, gradients, weights)
             return
         if part not in self._updates_of_parts:

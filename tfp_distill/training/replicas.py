@@ -9,7 +9,22 @@ import tensorflow as tf
 
 from tfp_distill.training.fused_adam import apply_gradients
 
-__all__ = ["apply_if", "logs_of_replica", "mean_over_replicas", "place_in_global_batch"]
+__all__ = [
+    "apply_if",
+    "has_replicas",
+    "logs_of_replica",
+    "mean_over_replicas",
+    "place_in_global_batch",
+]
+
+
+def has_replicas(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy merges the updates of replicas, be it of a single one.
+
+    TensorFlow forbids that within conditions, within functions and within loops over steps.
+    """
+    mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return strategy.num_replicas_in_sync > 1 or isinstance(strategy, mirrored)
 
 
 def mean_over_replicas(
@@ -78,7 +93,7 @@ def apply_if(
       gradients: the gradients of the global batch, the same on every replica.
       weights: what to update.
     """
-    if strategy.num_replicas_in_sync == 1:
+    if not has_replicas(strategy):
         tf.cond(finite, lambda: apply_gradients(optimizer, gradients, weights), lambda: None)
         return
     # Keras merges the replicas inside `apply`, which TensorFlow forbids inside a `tf.cond`:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfp_distill.training.batches import unpack_batch
 from tfp_distill.training.contracts import PartedModel, PartitionedTraining
 from tfp_distill.training.parts.placed_part import Arrival, PlacedPart
+from tfp_distill.training.replicas import has_replicas
 
 __all__ = ["PartPipeline", "check_devices", "check_devices_exist"]
 
@@ -24,10 +25,10 @@ def check_devices(model: PartitionedTraining, devices: Sequence[str]) -> None:
             f"`devices` must be one for each of the {len(parts)} parts of {model.name!r}, got "
             f"{len(devices)}: {', '.join(devices)}."
         )
-    if (num_replicas := model.distribute_strategy.num_replicas_in_sync) > 1:
+    if has_replicas(strategy := model.distribute_strategy):
         raise ValueError(
-            "`devices` must be used without several replicas, which have devices of their own, got "
-            f"{type(model.distribute_strategy).__name__} with {num_replicas} replicas."
+            "`devices` must be used without replicas, which have devices of their own, got "
+            f"{type(strategy).__name__} with {strategy.num_replicas_in_sync}."
         )
     check_devices_exist(devices)
 
