@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_distill.bijectors import State
+from tfp_distill.bijectors import State, TracedChain
 from tfp_distill.distillation.alignment import Taps
 from tfp_distill.distillation.loss_values import NLL
 from tfp_distill.distillation.losses import DistillationLoss
@@ -36,6 +36,11 @@ class DistillerInParts(PartwiseModel):
     teacher: AnyTeacher
     _losses: dict[str, DistillationLoss]
     _weights_of_losses: keras.Variable
+
+    @property
+    def trained_bijector(self) -> TracedChain:
+        """That of the student."""
+        return self.student.bijector
 
     @property
     def num_steps(self) -> int:

@@ -34,6 +34,11 @@ class FlowInParts(PartwiseModel):
         return self._bijector
 
     @property
+    def trained_bijector(self) -> TracedChain:
+        """The same."""
+        return self._bijector
+
+    @property
     def num_steps(self) -> int:
         """Number of steps, each of which has a latent in the trace."""
         return len(self._bijector.bijectors) - 1

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.bijectors import TracedChain
 from tfp_distill.training.contracts import Handed
 from tfp_distill.training.parts.part_optimizers import optimizers_of_parts, reset_optimizer
 from tfp_distill.training.parts.partition import Part, Partition
@@ -35,6 +36,11 @@ class PartitionedModel(keras.Model):
         self._devices: tuple[str, ...] | None = None
         self._part_optimizers: list[keras.optimizers.Optimizer] = []
         self._callback_state: dict[str, np.ndarray] = {}
+
+    @property
+    def trained_bijector(self) -> TracedChain | None:
+        """The chain whose steps learn, from data to latents; None where there is none."""
+        return None
 
     def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:
         """Returns the trainable weights of the steps first to last, counted from 1."""
