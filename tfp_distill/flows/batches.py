@@ -73,18 +73,15 @@ def flat_batch(
         expected = ", ".join(map(str, ("...", *event_shape)))
         raise ValueError(f"`{name}` of {owner!r} must have shape ({expected}), got {shape}.")
     batch_shape = shape[: shape.rank - rank]
-    dynamic = (
-        np.array(batch_shape.as_list(), np.int32)
-        if batch_shape.is_fully_defined()
-        else tf.shape(events)[: batch_shape.rank]
-    )
-    condition = _condition(condition, condition_dims, batch_shape, dynamic, dtype, owner)
+    is_static = batch_shape.is_fully_defined()
+    sizes = batch_shape.as_list() if is_static else tf.shape(events)[: batch_shape.rank]
+    condition = _condition(condition, condition_dims, batch_shape, sizes, dtype, owner)
     if batch_shape.rank == 1:
         return Batch(events, condition, None)
     events = tf.reshape(events, [-1, *event_shape]) if math.prod(event_shape) else events
     if condition is not None:
         condition = tf.reshape(condition, [-1, condition_dims])
-    return Batch(events, condition, dynamic)
+    return Batch(events, condition, np.array(sizes, np.int32) if is_static else sizes)
 
 
 def per_sample(condition: Any, n: Any, *, condition_dims: int, dtype: str, owner: str) -> Any:
@@ -110,7 +107,7 @@ def check_sampling(n: Any, temperature: Any, seed: Any) -> None:
         raise ValueError(f"`temperature` must be finite and at least 0, got {temperature!r}.")
 
 
-def _condition(condition, dims, batch_shape, dynamic, dtype, owner):
+def _condition(condition, dims, batch_shape, sizes, dtype, owner):
     """Returns the condition, broadcast to the batch shape."""
     if (condition is None) != (dims == 0):
         rule = f"be given, with shape (..., {dims})" if dims else "be None"
@@ -133,7 +130,7 @@ def _condition(condition, dims, batch_shape, dynamic, dtype, owner):
             f"`condition` of {owner!r} must have the batch shape {tuple(batch_shape)} or broadcast "
             f"to it, got shape {shape}."
         )
-    return tf.broadcast_to(condition, tf.concat([dynamic, [dims]], axis=0))
+    return tf.broadcast_to(condition, tf.concat([sizes, [dims]], axis=0))
 
 
 def _to_tensor(value, dtype):
