@@ -110,7 +110,7 @@ def test_images_without_noise_are_not_trained_on(scaled, what):
     pixels = random_images(20, 4, 4, 1)
     flow = Flow(GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=4))
     flow.compile("adam")
-    message = f"`x` must have noise on its pixels to be trained on, .*, got {what}"
+    message = f"`x` must have noise on its pixels, as .*, got {what}"
     batches = tf.data.Dataset.from_tensor_slices(scaled(pixels)).batch(10)
     for data in (scaled(pixels), batches):
         with pytest.raises(ValueError, match=message):

@@ -143,7 +143,7 @@ class Columns:
         integers = np.asarray(x)[:, self.is_integer]
         if integers.size and np.all(integers == np.floor(integers)):
             raise ValueError(
-                "`x` must have noise on its integers to be trained on, as `training_batches(..., "
+                "`x` must have noise on its integers, as `training_batches(..., "
                 "domain=flow.config.domain)` draws, got whole numbers."
             )
 

@@ -94,7 +94,7 @@ class PixelFormat:
             values = pixels * one
             if pixels.size and np.all(abs(values - np.round(values)) < _ROUNDING):
                 raise ValueError(
-                    "`x` must have noise on its pixels to be trained on, as `training_batches(..., "
+                    "`x` must have noise on its pixels, as `training_batches(..., "
                     f"domain=flow.config.domain)` draws, got {what}."
                 )
 

@@ -210,7 +210,7 @@ def test_a_warning_tells_of_integers_that_a_flow_knows_nothing_of(recwarn):
 
 
 def test_training_without_noise_is_refused():
-    flow, rule = adapted(GLOW), "`x` must have noise on its integers to be trained on"
+    flow, rule = adapted(GLOW), "`x` must have noise on its integers, as"
     student = adapted(GLOW, seed=1)
     losses = dict(distillation_losses=ForwardKLLoss(), student_loss_weight=0.0)
     distiller = FlowDistiller(student=student, teacher=flow, **losses)

@@ -77,7 +77,7 @@ class DataBalance(DistillerCallback):
 
         Raises:
           ValueError: if it has no loss of the name, or gives it and the nll no weight, or a teacher
-            without a density.
+            without a density, or if rows are none of the student.
         """
         super().set_model(model)
         weights = model.initial_loss_weights
@@ -97,6 +97,8 @@ class DataBalance(DistillerCallback):
         )
         teacher = model.teacher
         check_knowledge(teacher, "density", f"`{type(self).__name__}`")
+        for batches in (self._training, self._held_out):
+            model.student.check_first_rows(*next(batches.as_numpy_iterator()))
         self._nll_of_teacher = tf.function(
             lambda *batch: -teacher.trace(*batch).log_prob(), autograph=False, reduce_retracing=True
         )

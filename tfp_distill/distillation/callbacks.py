@@ -170,10 +170,11 @@ class DistillationMonitor(DistillerCallback):
         """Prepares the comparison of the model's student and teacher.
 
         Raises:
-          ValueError: if the teacher has no density.
+          ValueError: if the teacher has no density, or the validation data are none of the student.
         """
         super().set_model(model)
         check_knowledge(model.teacher, "density", f"`{type(self).__name__}`")
+        model.student.check_first_rows(*next(self._batches.as_numpy_iterator()))
         self._distances = tf.function(
             _sums_of_distances(model), autograph=False, reduce_retracing=True
         )

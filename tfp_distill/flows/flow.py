@@ -166,8 +166,13 @@ class Flow(FlowInParts):
         return self.config.domain.has_noise
 
     def check_first_rows(self, x: Any, condition: Any = None) -> None:
-        """Raises `ValueError` if integers have no noise: their likelihood would have no bound."""
-        self.config.domain.check_noise(x)
+        """Raises `ValueError` if rows are none of this flow, or integers have no noise.
+
+        The likelihood of integers would have no bound.
+        """
+        if np.shape(x)[1:] == self.event_shape:
+            self.config.domain.check_noise(x)
+        self._batch(x, condition)
 
     def trace(self, x: Any, condition: Any = None) -> Trace:
         """Runs the normalizing direction once and keeps every step's latent.
