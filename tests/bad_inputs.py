@@ -145,6 +145,8 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "FlowDistiller(student=flow, teacher=other, distillation_losses=[LatentLoss()] * 2)",
         "FlowDistiller(student=flow, teacher=other, distillation_losses=LatentLoss(), "
         "student_loss_weight=-1.0)",
+        "FlowDistiller(student=flow, teacher=other, distillation_losses=LatentLoss(), "
+        "distillation_loss_weights=['much'])",
         "SampleTeacher(np.zeros([9, 3], 'uint8'))",
         "SampleTeacher(np.full([9, 3], nan))",
         "TeacherTraces(other, np.zeros([9, 3]))",

@@ -12,11 +12,16 @@ import tensorflow as tf
 
 from tfp_distill.pixels import uniform_noise
 
-__all__ = ["COLUMN_KINDS", "LARGEST_INTEGER", "Columns", "DequantizedRows"]
+__all__ = ["COLUMN_KINDS", "LARGEST_INTEGER", "Columns", "DequantizedRows", "are_integers"]
 
 COLUMN_KINDS = ("continuous", "integer", "bounded")
 LARGEST_INTEGER = 2**20  # float32 leaves four bits or more for the noise.
 _MARGIN = 1e-3
+
+
+def are_integers(x: np.ndarray) -> np.ndarray:
+    """Returns which columns of `x` `[n, D]` hold integers of at most `LARGEST_INTEGER` in size."""
+    return np.all((x == np.floor(x)) & (abs(x) <= LARGEST_INTEGER), axis=0)
 
 
 @dataclasses.dataclass(frozen=True)

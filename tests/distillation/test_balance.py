@@ -123,6 +123,14 @@ def test_rows_that_are_learned_by_heart_lose_their_weight_and_keep_a_little():
             lambda: DataBalance(data(2), data(2)).set_model(make_flow("glow", num_steps=1)),
             "must be used with a FlowDistiller, got Flow",
         ),
+        (
+            lambda: DataBalance(data(2, dims=2), data(2)).set_model(_distiller()),
+            r"`x` of .* must have shape \(..., 3\), got \(2, 2\)",
+        ),
+        (
+            lambda: DataBalance(data(2), data(2, dims=2)).set_model(_distiller()),
+            r"`x` of .* must have shape \(..., 3\), got \(2, 2\)",
+        ),
     ],
 )
 def test_illegal_arguments_are_named(make, message):

@@ -75,6 +75,9 @@ start_up.start_tensorflow()
 import tensorflow as tf
 print(tf.constant(1).numpy(), os.environ["TF_CPP_MIN_LOG_LEVEL"])
 print(tf.config.experimental.tensor_float_32_execution_enabled())
+import numpy as np
+from tfp_distill.flows.adapting import _warn_of_integers
+_warn_of_integers(np.arange(6.0).reshape(3, 2))  # Scripts tell of them in a table.
 """
     status, output, lines = _run("-c", "import sys" + code, cwd=tmp_path)
     assert (status, output) == (0, "1 2\nFalse\n")

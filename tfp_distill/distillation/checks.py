@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -91,7 +90,8 @@ def check_weights(weights: Mapping[str, float], names: Collection[str]) -> None:
     for name, weight in weights.items():
         if name not in names:
             raise ValueError(f"`weights` must name some of {', '.join(names)}, got {name!r}.")
-        if not (isinstance(weight, numbers.Real) and np.isfinite(weight) and weight >= 0):
+        is_number = np.asarray(weight).dtype.kind in "biuf"
+        if not (is_number and np.isfinite(weight) and weight >= 0):
             raise ValueError(
                 f"`weights` must be finite and not negative, got {weight!r} for {name!r}."
             )

@@ -35,7 +35,7 @@ class FlowInParts(PartwiseModel):
 
     @property
     def trained_bijector(self) -> TracedChain:
-        """The same."""
+        """The flow's `bijector`."""
         return self._bijector
 
     @property

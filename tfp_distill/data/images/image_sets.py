@@ -159,13 +159,12 @@ def load_file(
     for name in sources.keys() - parts.keys():
         num_images, batches = sources[name]
         parts[name] = image_arrays.collect(batches, np.zeros(num_images, np.int8), 1)[0]
-    if parts["train"].min() == parts["train"].max():
-        value = parts["train"].flat[0]
+    low, high = parts["train"].min(), parts["train"].max()
+    if low == high:
         raise ValueError(
-            f"`source` must have images that vary, got {value} in all pixels to train with of "
-            f"{path}."
+            f"`source` must have images that vary, got {low} in all pixels to train with of {path}."
         )
-    if parts["train"].max() == 1:
+    if high == 1:
         raise ValueError(
             f"`source` must have pixels from 0 to 255, got 0 and 1 alone to train with of {path}; "
             "times 255 they are black and white, for which there is `num_bits=1`."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfp_distill.columns import COLUMN_KINDS, LARGEST_INTEGER, Columns
+from tfp_distill.columns import COLUMN_KINDS, LARGEST_INTEGER, Columns, are_integers
 from tfp_distill.data.tables.look import ColumnLook
 
 __all__ = ["choose_columns"]
@@ -90,7 +90,7 @@ def _parse(kinds: Sequence[str]) -> tuple[str, dict[str, tuple[str, tuple[float,
 def _as_asked(
     name: str, kind: str, bounds: tuple[float, float] | None, values: Sequence[np.ndarray]
 ) -> tuple[str, tuple[float, float] | None]:
-    if kind == "integer" and not _are_integers(values):
+    if kind == "integer" and not all(map(are_integers, values)):
         raise ValueError(
             f"`column_kinds` must be continuous or bounded for {name!r}, which holds other numbers "
             f"than integers of at most {LARGEST_INTEGER:,} in size, got integer."
@@ -112,17 +112,10 @@ def _as_it_looks(
     ends = _ends(values)
     if look.kind == "bounded":
         return "bounded", _natural(*ends)
-    are_integers = look.kind == "integers" or (look.kind == "two values" and ends[1] - ends[0] == 1)
-    if not are_integers or not _are_integers(values):
+    looks_whole = look.kind == "integers" or (look.kind == "two values" and ends[1] - ends[0] == 1)
+    if not looks_whole or not all(map(are_integers, values)):
         return _CONTINUOUS, None
     return "integer", ends if look.is_cut_off else None
-
-
-def _are_integers(values: Sequence[np.ndarray]) -> bool:
-    low, high = _ends(values)
-    if max(abs(low), abs(high)) > LARGEST_INTEGER:
-        return False
-    return all(np.array_equal(part, np.floor(part)) for part in values)
 
 
 def _natural(low: float, high: float) -> tuple[float, float]:
