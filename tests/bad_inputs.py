@@ -39,7 +39,7 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "Recipe(teacher_depth=0)",
         "Recipe(teacher_width=0)",
         "Recipe(teacher_training_steps=0)",
-        "Recipe(teacher_learning_rate=0.0)",
+        "Recipe(teacher_learning_rate=-0.1)",
         "Recipe(teacher_learning_rate=inf)",
         "Recipe(student_learning_rate=nan)",
         "Recipe(student_training_steps=-5)",
@@ -91,7 +91,7 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "Recipe(devices=('CPU:0', 'CPU:1'))",
     ),
     "Configurations of flows": (
-        "TabularGlowConfig(dims=1)",
+        "TabularGlowConfig(dims=0)",
         "TabularGlowConfig(dims=4, num_steps=0)",
         "TabularGlowConfig(dims=4, hidden_units=0)",
         "TabularGlowConfig(dims=4, num_hidden_layers=0)",

@@ -24,6 +24,8 @@ CONFIGS = {
     "iaf": MAFConfig(dims=4, inverse_autoregressive=True, **SMALL),
     "conditional_glow": TabularGlowConfig(dims=3, condition_dims=2, **SMALL),
     "conditional_maf": MAFConfig(dims=3, condition_dims=2, **SMALL),
+    "glow_of_a_number": TabularGlowConfig(dims=1, coupling="spline", **SMALL),
+    "conditional_maf_of_a_number": MAFConfig(dims=1, condition_dims=2, **SMALL),
     "images": GlowConfig((8, 4, 3), **SMALL_IMAGES),
     "padded_images": GlowConfig((12, 8, 1), num_bits=5, padding=2, **SMALL_IMAGES),
 }

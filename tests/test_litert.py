@@ -22,6 +22,9 @@ CONFIGS = {
     "spline_maf": MAFConfig(dims=3, transform="spline", mixing=True, **SMALL),
     "iaf": MAFConfig(dims=4, inverse_autoregressive=True, **SMALL),
     "conditional_glow": TabularGlowConfig(dims=3, condition_dims=2, **SMALL),
+    "glow_of_a_number": TabularGlowConfig(dims=1, coupling="spline", **SMALL),
+    "conditional_glow_of_a_number": TabularGlowConfig(dims=1, condition_dims=2, **SMALL),
+    "maf_of_a_number": MAFConfig(dims=1, **SMALL),
     "images": GlowConfig((8, 4, 3), **IMAGES),
     "padded_images": GlowConfig((12, 8, 1), num_bits=5, padding=2, **IMAGES),
 }

@@ -83,7 +83,7 @@ def test_an_unbuilt_conditioner_is_built():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: _affine(1, 2, 1), "`channels` must be at least 2, got 1"),
+        (lambda: _affine(1, 2, 0), "`channels` must be at least 1, got 0"),
         (lambda: AffineTransform(0.0), r"`log_scale_bound` must be in \(0, 20\], got 0.0"),
         (lambda: AffineTransform(21), r"`log_scale_bound` must be in \(0, 20\], got 21"),
         (

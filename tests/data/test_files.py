@@ -96,13 +96,15 @@ class TestEveryFormat:
         assert "is missing or not finite in 3 of 50 rows" in str(error.value)
         assert len(re.findall("'(a|x0|b|x1)' is", str(error.value))) == 2
 
-    def test_too_few_columns_and_rows(self, tmp_path, suffix):
-        with pytest.raises(ValueError, match="at least 2 columns"):
-            load(write(tmp_path / f"one{suffix}", values(dims=1)))
-        with pytest.raises(
-            ValueError, match="at least 2 rows to train with.* 1/1/1 from the 3 rows"
-        ):
-            load(write(tmp_path / f"few{suffix}", values(3)))
+    def test_one_column(self, tmp_path, suffix):
+        data = load(write(tmp_path / f"one{suffix}", values(dims=1)))
+        assert data.train.shape == (40, 1)
+
+    @pytest.mark.parametrize(("rows", "found"), [(3, "0/2/1"), (5, "1/2/2")])
+    def test_too_few_rows(self, tmp_path, suffix, rows, found):
+        rule = "at least 2 rows to train with, to validate and to test with"
+        with pytest.raises(ValueError, match=f"{rule}, got {found} from the {rows} rows"):
+            load(write(tmp_path / f"few{suffix}", values(rows)))
 
 
 def test_fractions(tmp_path):
@@ -120,7 +122,10 @@ def test_fractions(tmp_path):
         ({"test_fraction": 0.95}, "must leave rows to train with, got 0.1 and 0.95"),
         ({"condition_columns": ["x9"]}, r"`condition_columns` .* got \['x9'\]"),
         ({"condition_columns": ["x0", "x0"]}, "`condition_columns` must be different"),
-        ({"condition_columns": ["x0", "x1"]}, "at least 2 columns besides `condition_columns`"),
+        (
+            {"condition_columns": ["x0", "x1", "x2"]},
+            "at least 1 column besides `condition_columns`",
+        ),
     ],
 )
 def test_wrong_arguments(tmp_path, arguments, message):

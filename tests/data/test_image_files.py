@@ -76,12 +76,12 @@ class TestEveryFormat:
         with pytest.raises(ValueError, match="must be None or an integer from 1 to 1024, got 0"):
             load_file(path, image_size=0)
         parts = load_file(path, image_size=8)
-        assert parts.train.shape == (8, 8, 8, 1)
+        assert parts.train.shape == (6, 8, 8, 1)
         assert np.abs(parts.train.astype(int) - 127.5).max() < 20
 
     def test_too_few(self, tmp_path, kind):
-        path = write(kind, tmp_path, draw(3, 4, 4, 1))
-        with pytest.raises(ValueError, match="`source` must give at least 2 .* got 1/1/1 from"):
+        path = write(kind, tmp_path, draw(5, 4, 4, 1))
+        with pytest.raises(ValueError, match="`source` must give at least 2 .* got 1/2/2 from"):
             load_file(path)
 
     def test_constant(self, tmp_path, kind):

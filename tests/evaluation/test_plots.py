@@ -149,6 +149,10 @@ def test_pairwise_of_two_columns():
     assert len(pairwise(rows(2), {"teacher": rows(2, 1)}).axes) == 2
 
 
+def test_pairwise_of_two_rows():
+    pixels(pairwise(rows(2)[:2], {"teacher": rows(2, 1)}))
+
+
 @pytest.mark.parametrize("plot", [marginals, pairwise])
 def test_constant_and_broken_columns_are_drawn(plot):
     data, samples = rows(3), rows(3, 1)

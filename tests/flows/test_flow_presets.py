@@ -101,8 +101,8 @@ def test_configurations_are_values(config):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(dims=1), "`dims` must be an integer of at least 2, got 1"),
-        (dict(dims=2.0), "`dims` must be an integer of at least 2, got 2.0"),
+        (dict(dims=0), "`dims` must be an integer of at least 1, got 0"),
+        (dict(dims=2.0), "`dims` must be an integer of at least 1, got 2.0"),
         (dict(dims=2, num_steps=0), "`num_steps` must be an integer of at least 1, got 0"),
         (dict(dims=2, hidden_units=0), "`hidden_units` must be an integer of at least 1, got 0"),
         (

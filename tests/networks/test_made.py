@@ -178,7 +178,7 @@ def test_config_rebuilds_the_network():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(dims=1), "`dims` must be at least 2, got 1"),
+        (dict(dims=0), "`dims` must be at least 1, got 0"),
         (dict(dims=2, num_parameters=0), "`num_parameters` must be at least 1, got 0"),
         (dict(dims=2, hidden_units=0), "`hidden_units` must be at least 1, got 0"),
         (dict(dims=2, num_hidden_layers=0), "`num_hidden_layers` must be at least 1, got 0"),

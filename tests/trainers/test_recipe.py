@@ -33,8 +33,8 @@ RULES = [
     (dict(jit_compile="yes"), "`jit_compile` must be auto, on or off, got 'yes'"),
     (dict(warmup_steps=-1), "`warmup_steps` must be at least 0, got -1"),
     (dict(weight_decay=-0.1), "`weight_decay` must be at least 0, got -0.1"),
-    (dict(teacher_learning_rate=0.0), "`teacher_learning_rate` must be positive, got 0.0"),
-    (dict(student_learning_rate=-1.0), "`student_learning_rate` must be positive, got -1.0"),
+    (dict(teacher_learning_rate=-0.1), "`teacher_learning_rate` must be at least 0, got -0.1"),
+    (dict(student_learning_rate=-1.0), "`student_learning_rate` must be at least 0, got -1.0"),
     (dict(clip_norm=float("nan")), "`clip_norm` must be finite, got nan"),
     (dict(synthesized_start=1.5), "`synthesized_start` must be between 0 and 1, got 1.5"),
     (dict(fade_out=-0.5), "`fade_out` must be between 0 and 1, got -0.5"),
@@ -182,6 +182,21 @@ def test_architectures():
     )
     affine = dataclasses.replace(recipe, teacher_coupling="affine")
     assert affine.teacher_config((4,)) == TabularGlowConfig(4, num_steps=5, hidden_units=64, seed=3)
+
+
+def test_usual_learning_rates_suit_the_widest_linear_map():
+    recipe = Recipe(student_architecture="maf")
+    assert [recipe.learning_rate("teacher", (dims,)) for dims in (6, 64, 256)] == [
+        1e-2,
+        1e-2,
+        25e-4,
+    ]
+    assert [recipe.learning_rate("student", (dims,)) for dims in (6, 256)] == [2e-2, 2e-2]
+    mixing = dataclasses.replace(recipe, mixing=True)
+    assert mixing.learning_rate("student", (256,)) == 5e-3
+    assert recipe.learning_rate("student", (8, 8, 3)) == 3e-3
+    asked = Recipe(teacher_learning_rate=0.7)
+    assert asked.learning_rate("teacher", (256,)) == 0.7
 
 
 def test_splines_of_all_architectures():

@@ -21,14 +21,15 @@ class Coupling(KerasBijector):
 
     a is the first floor(C/2) channels, b the remaining ceil(C/2) (Dinh, Sohl-Dickstein and Bengio,
     2017, arXiv:1605.08803, equations 7 and 8, for an affine T; Durkan et al., 2019,
-    arXiv:1906.04032, for splines).
+    arXiv:1906.04032, for splines). A single channel is b, and the conditioner sees the condition,
+    or a constant of 1 where there is none.
 
     Args:
       conditioner: Keras layer or model,
-        `[..., floor(C/2) (+ condition_dims)] -> [..., P ceil(C/2)]`: the first of the P parameters
-        of all channels, then the second, and so on. Where it has a method `initialize(inputs)`,
-        `initialize` of the coupling calls it.
-      channels: size C of the last axis, at least 2.
+        `[..., max(1, floor(C/2) + condition_dims)] -> [..., P ceil(C/2)]`: the first of the P
+        parameters of all channels, then the second, and so on. Where it has a method
+        `initialize(inputs)`, `initialize` of the coupling calls it.
+      channels: size C of the last axis, at least 1.
       transform: T, with P parameters.
       condition_dims: size of the condition that is concatenated to a; 0 for none.
       event_ndims: 1 for vectors, 3 for images.
@@ -45,12 +46,12 @@ class Coupling(KerasBijector):
         event_ndims: int = 1,
         name: str = "coupling",
     ) -> None:
-        if channels < 2:
-            raise ValueError(f"`channels` must be at least 2, got {channels}.")
+        if channels < 1:
+            raise ValueError(f"`channels` must be at least 1, got {channels}.")
         self._kept = channels // 2
         self._changed = channels - self._kept
         if not conditioner.built:
-            conditioner.build((None,) * event_ndims + (self._kept + condition_dims,))
+            conditioner.build((None,) * event_ndims + (max(1, self._kept + condition_dims),))
         self._conditioner = conditioner
         self._transform = transform
         super().__init__(
@@ -101,7 +102,7 @@ class Coupling(KerasBijector):
 
     def _conditioner_inputs(self, kept, condition):
         if not self.conditional:
-            return kept
+            return kept if self._kept else _ones_behind(kept)
         if condition is None:
             raise ValueError(f"`condition` must be given to the conditional {self.name!r}.")
         return tf.concat([kept, condition], axis=-1)
@@ -119,6 +120,10 @@ class Coupling(KerasBijector):
         parameters = tf.reshape(outputs, shape)
         parameters.set_shape([*kept.shape[:-1], number, self._changed])
         return parameters
+
+
+def _ones_behind(x):
+    return tf.pad(x, [*[[0, 0]] * (x.shape.rank - 1), [0, 1]], constant_values=1)
 
 
 @tf.custom_gradient

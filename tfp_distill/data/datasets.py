@@ -229,9 +229,9 @@ def _to_flow_data(
             f"got {list(condition_names)}."
         )
     feature_names = tuple(column for column in parts.names if column not in condition_names)
-    if len(feature_names) < 2:
+    if not feature_names:
         raise ValueError(
-            "`source` must have at least 2 columns besides `condition_columns`, got "
+            "`source` must have at least 1 column besides `condition_columns`, got "
             f"{list(feature_names)} and {list(condition_names)} in {name}."
         )
 

@@ -1,4 +1,4 @@
-"""Parts of a table: drawn at random, or its first and last rows."""
+"""Parts of a data set: how large they are, and those of a table: random, or first and last rows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["SPLITS", "check_fractions", "draw_missing", "first_rows"]
+__all__ = [
+    "SPLITS",
+    "check_fractions",
+    "check_sizes",
+    "draw_missing",
+    "drawn_size",
+    "first_rows",
+]
 
 SPLITS = ("random", "by_order")
+
+_FEWEST = 2
 
 
 def check_fractions(validation_fraction: float, test_fraction: float) -> None:
@@ -46,7 +55,7 @@ def draw_missing(
     if rows is None:
         raise ValueError("`parts` must begin with the rows to train with, got None.")
     sizes = [
-        max(1, round(fraction * len(rows))) if part is None else 0
+        drawn_size(fraction, len(rows)) if part is None else 0
         for part, fraction in zip(held_out, fractions, strict=True)
     ]
     if not sum(sizes):
@@ -58,6 +67,29 @@ def draw_missing(
     train, *drawn = (rows[some] for some in np.split(order, [num_train, num_train + sizes[0]]))
     pairs = zip(held_out, drawn, strict=True)
     return [train, *(new if part is None else part for part, new in pairs)]
+
+
+def drawn_size(fraction: float, num_examples: int) -> int:
+    """Returns how many of the examples a part gets that is drawn from them: 2 at least."""
+    return max(_FEWEST, round(fraction * num_examples))
+
+
+def check_sizes(sizes: Sequence[int], examples: str, origin: str) -> None:
+    """Checks that all parts have enough examples: of a single one there is no standard error.
+
+    Args:
+      sizes: Of the examples to train, to validate and to test with.
+      examples: What messages call them.
+      origin: Where they are from.
+
+    Raises:
+      ValueError: If there are too few.
+    """
+    if min(sizes) < _FEWEST:
+        raise ValueError(
+            f"`source` must give at least {_FEWEST} {examples} to train with, to validate and to "
+            f"test with, got {'/'.join(map(str, sizes))} from {origin}."
+        )
 
 
 def first_rows(rows: np.ndarray, train_rows: int) -> np.ndarray:

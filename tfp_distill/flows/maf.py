@@ -39,7 +39,7 @@ class MAFConfig(FlowConfig):
     arXiv:1606.04934): sampling takes one pass and the likelihood is sequential.
 
     Attributes:
-      dims: D, at least 2.
+      dims: D, at least 1.
       num_steps: number of steps K.
       hidden_units: width h of each network.
       num_hidden_layers: number n of hidden layers of each network.
@@ -77,7 +77,7 @@ class MAFConfig(FlowConfig):
     columns: Columns | None = None
 
     def __post_init__(self) -> None:
-        check_at_least(2, dims=self.dims)
+        check_at_least(1, dims=self.dims)
         check_at_least(
             1,
             num_steps=self.num_steps,

@@ -29,13 +29,13 @@ class TabularGlowConfig(FlowConfig):
 
     A step, in the normalizing direction: ActNorm, invertible linear map, coupling on the first
     floor(D/2) dimensions with a multilayer perceptron as conditioner. Trainable parameters, with
-    h units in n hidden layers, a = floor(D/2), and b = P ceil(D/2) for P parameters of the
-    coupling's transform (2 if affine, 1 if additive, 3 num_bins - 1 if spline):
+    h units in n hidden layers, a = floor(D/2) (1 if D is), and b = P ceil(D/2) for P parameters of
+    the coupling's transform (2 if affine, 1 if additive, 3 num_bins - 1 if spline):
 
         K * (2 D + D^2 + a h + h + (n - 1)(h^2 + h) + h b + b)
 
     Attributes:
-      dims: D, at least 2.
+      dims: D, at least 1.
       num_steps: number of steps K.
       hidden_units: width h of the conditioner.
       num_hidden_layers: number n of hidden layers of the conditioner.
@@ -67,7 +67,7 @@ class TabularGlowConfig(FlowConfig):
     columns: Columns | None = None
 
     def __post_init__(self) -> None:
-        check_at_least(2, dims=self.dims)
+        check_at_least(1, dims=self.dims)
         check_at_least(
             1,
             num_steps=self.num_steps,
@@ -116,7 +116,7 @@ class TabularGlowConfig(FlowConfig):
         changed = self.dims - self.dims // 2
         transform = self._transform()
         conditioner = dense_conditioner(
-            self.dims // 2 + self.condition_dims,
+            max(1, self.dims // 2 + self.condition_dims),
             transform.num_parameters * changed,
             hidden_units=self.hidden_units,
             num_hidden_layers=self.num_hidden_layers,

@@ -30,7 +30,7 @@ class MADE(keras.layers.Layer):
     takes at most 33 small steps.
 
     Args:
-      dims: number of dimensions D, at least 2.
+      dims: number of dimensions D, at least 1.
       num_parameters: number P of outputs of each dimension.
       hidden_units: width of every hidden layer.
       num_hidden_layers: number of hidden layers, at least 1.
@@ -54,8 +54,8 @@ class MADE(keras.layers.Layer):
         seed: int = 0,
         name: str = "made",
     ) -> None:
-        if dims < 2:
-            raise ValueError(f"`dims` must be at least 2, got {dims}.")
+        if dims < 1:
+            raise ValueError(f"`dims` must be at least 1, got {dims}.")
         if num_parameters < 1:
             raise ValueError(f"`num_parameters` must be at least 1, got {num_parameters}.")
         if hidden_units < 1:
@@ -79,7 +79,7 @@ class MADE(keras.layers.Layer):
         self._reverse = reverse
         self._activation = keras.activations.get(activation)
         self.conditional = condition_dims > 0
-        first_degree = 0 if self.conditional else 1
+        first_degree = 0 if self.conditional else min(1, dims - 1)
         self._degrees = np.round(np.linspace(first_degree, dims - 1, hidden_units)).astype(int)
         sizes = [dims] + [hidden_units] * num_hidden_layers
         self._kernels: list[keras.Variable] = []

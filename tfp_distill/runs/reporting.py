@@ -179,7 +179,8 @@ def _settings(run: RunDirectory, command: str) -> dict[str, str]:
     for role in ("teacher", "student"):
         values = vars(run.config(role)).items()
         settings[role] = ", ".join(f"{name}={value}" for name, value in values)
-    options = {**vars(recipe), "batch_size": run.batch_size}  # What 0 stands for.
+    rates = {f"{role}_learning_rate": run.learning_rate(role) for role in ("teacher", "student")}
+    options = {**vars(recipe), "batch_size": run.batch_size, **rates}  # What 0 stands for.
     settings["recipe"] = ", ".join(f"{name}={value}" for name, value in options.items())
     return settings
 
@@ -276,10 +277,10 @@ def _two_sample_test(run: RunDirectory, samples: np.ndarray) -> TwoSampleTest | 
 
 def _draw_rows(run: RunDirectory, samples: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     test, names = run.data.test, run.data.feature_names
-    return {
-        "Marginals": marginals(test, samples, feature_names=names),
-        "Pairs of dimensions": pairwise(test, samples, feature_names=names),
-    }
+    figures = {"Marginals": marginals(test, samples, feature_names=names)}
+    if len(names) > 1:
+        figures["Pairs of dimensions"] = pairwise(test, samples, feature_names=names)
+    return figures
 
 
 def _draw_images(run: RunDirectory, flows: Mapping[str, Flow]) -> dict[str, Figure]:

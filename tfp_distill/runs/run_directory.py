@@ -87,6 +87,10 @@ class RunDirectory:
         data = self.data
         return self.recipe.batch_size or batch_size_of(data.domain.batch_rows, len(data.train))
 
+    def learning_rate(self, role: str) -> float:
+        """Returns the peak learning rate of "teacher" or "student", see `batch_size`."""
+        return self.recipe.learning_rate(role, self.data.event_shape)
+
     def _load_data(self) -> FlowData:
         recipe = self.recipe
         return load(

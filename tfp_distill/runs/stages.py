@@ -64,7 +64,7 @@ def train_teacher(run: RunDirectory) -> None:
     with make_strategy(recipe.strategy).scope():
         flow = _new_flow(run, "teacher", "teacher")
         flow.compile(
-            make_optimizer(recipe, recipe.teacher_learning_rate, steps),
+            make_optimizer(recipe, run.learning_rate("teacher"), steps),
             jit_compile=recipe.uses_xla,
             steps_per_execution=execution_steps(recipe.report_steps),
             memory=recipe.memory,
@@ -146,10 +146,10 @@ def _compiled_student(run: RunDirectory, method: str, partition: str) -> _Learne
         )
     divided = partition_of_run(recipe, student, partition, run.model_directory(name))
     if divided is None:
-        optimizers = make_optimizer(recipe, recipe.student_learning_rate, steps)
+        optimizers = make_optimizer(recipe, run.learning_rate("student"), steps)
     else:
         print(f"{name}:\n{divided}", flush=True)
-        optimizers = optimizers_of_parts(recipe, len(divided.parts))
+        optimizers = optimizers_of_parts(recipe, run.learning_rate("student"), len(divided.parts))
         callbacks = [part_schedule(recipe, len(divided.parts), rows), *callbacks]
     model.compile(
         optimizers,

@@ -61,7 +61,16 @@ def unpack_batch(data: Any) -> tuple[Any, Any, Any]:
 
 
 def conditions_beside_weights(x: Any, y: Any, weights: Any) -> Any:
-    """Returns the conditions of an array: of no column where Keras would drop the weights."""
+    """Returns the conditions of an array: of no column where Keras would drop the weights.
+
+    Raises:
+      ValueError: if `x` is several arrays.
+    """
+    if isinstance(x, tuple | list | dict):
+        raise ValueError(
+            "`x` must be one array or a dataset, with the conditions in `y`, got a "
+            f"{type(x).__name__} of {len(x)}."
+        )
     if y is None and weights is not None and hasattr(x, "shape"):
         return np.zeros([len(x), 0], np.float32)
     return y

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.data.splits import drawn_size
+
 __all__ = [
     "BATCH_SIZE",
     "batches_of",
@@ -46,7 +48,7 @@ def draw_parts(num_images: int, fractions: Iterable[float], seed: int) -> np.nda
 
     Args:
       num_images: How many images there are.
-      fractions: Of the images, for part 1 and the ones after it, which get at least one each;
+      fractions: Of the images, for part 1 and the ones after it, which get at least 2 each;
         part 0 gets the rest.
       seed: Equal seeds give equal parts.
 
@@ -57,7 +59,7 @@ def draw_parts(num_images: int, fractions: Iterable[float], seed: int) -> np.nda
     part_of = np.zeros(num_images, np.int8)
     start = 0
     for part, fraction in enumerate(fractions, start=1):
-        end = start + max(1, round(fraction * num_images))
+        end = start + drawn_size(fraction, num_images)
         part_of[order[start:end]] = part
         start = end
     return part_of

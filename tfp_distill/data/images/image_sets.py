@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_distill.data.images import image_arrays, image_builders, image_files, image_folders
+from tfp_distill.data.splits import check_sizes
 
 __all__ = [
     "NAMES",
@@ -148,12 +149,7 @@ def load_file(
         name: int(np.count_nonzero(part_of == i)) for i, name in enumerate(["train", *missing])
     }
     sizes |= {name: sources[name][0] for name in sources if name != "train"}
-    if sizes["train"] < 2 or min(sizes.values()) < 1:
-        found = "/".join(str(sizes[name]) for name in _PART_NAMES)
-        raise ValueError(
-            "`source` must give at least 2 images to train with, 1 to validate and 1 to test with, "
-            f"got {found} from {path}."
-        )
+    check_sizes([sizes[name] for name in _PART_NAMES], "images", str(path))
     drawn = image_arrays.collect(sources["train"][1], part_of, len(missing) + 1)
     parts = dict(zip(["train", *missing], drawn, strict=True))
     for name in sources.keys() - parts.keys():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfp_distill.data.splits import SPLITS, draw_missing, first_rows
+from tfp_distill.data.splits import SPLITS, check_sizes, draw_missing, first_rows
 from tfp_distill.data.tables.look import ColumnLook, look_at, rising_columns
 from tfp_distill.data.tables.tables import SUFFIXES, Table, read_tables, table_suffix
 
@@ -101,12 +101,13 @@ def load_file(path: pathlib.Path, options: TableOptions) -> Parts:
     """
     tables = _read(path, options)
     names = tables[0].names
-    if len(names) < 2:
-        raise ValueError(f"`source` must have at least 2 columns, got {list(names)} in {path}.")
+    if not names:
+        raise ValueError(f"`source` must have at least 1 column, got [] in {path}.")
     problems: dict[str, str] = {}
     parts, dropped = _split(path, tables, options, problems)
     if len(problems) < len(names):
-        _check_sizes(path, parts)
+        sizes = [len(part) for part in parts]
+        check_sizes(sizes, "rows", f"the {sum(sizes)} rows of {path}")
     numbering, rising = rising_columns(names, tables[0].values)
     for name in numbering - {*options.columns, *options.condition_columns}:
         problems.setdefault(name, "numbers the rows; name it in `columns` to model it all the same")
@@ -273,12 +274,3 @@ def _farthest(place: int, parts: Sequence[np.ndarray]) -> float:
     ends = [float(f(part[:, place])) for part in parts[1:] for f in (np.min, np.max)]
     far = max(ends, key=lambda x: max(low - x, x - high))
     return far if max(low - far, far - high) > _FAR * (high - low) else 0.0
-
-
-def _check_sizes(path: pathlib.Path, parts: Sequence[np.ndarray]) -> None:
-    sizes = [len(part) for part in parts]
-    if sizes[0] < 2 or min(sizes) < 1:
-        raise ValueError(
-            "`source` must give at least 2 rows to train with, 1 to validate and 1 to test with, "
-            f"got {'/'.join(map(str, sizes))} from the {sum(sizes)} rows of {path}."
-        )

@@ -132,7 +132,7 @@ def pairwise(
             np.histogram2d(v[:, first], v[:, second], bins=bins, range=limits)[0] / len(v)
             for v in sources.values()
         ]
-        top = parts[0].max()
+        top = max(parts[0].max(), 1 / len(data))  # Of few rows none may be within the limits.
         norm = LogNorm(vmin=max(top * 1e-4, 0.5 / len(data)), vmax=top)
         for axes, part in zip(row, parts, strict=True):
             axes.imshow(

@@ -49,9 +49,17 @@ def make_optimizer(
     )
 
 
-def optimizers_of_parts(recipe: Recipe, num_parts: int) -> list[keras.optimizers.Optimizer]:
-    """Returns optimisers whose rates are held in parts and decay end to end, if that follows."""
-    rate = recipe.part_learning_rate or recipe.student_learning_rate
+def optimizers_of_parts(
+    recipe: Recipe, learning_rate: float, num_parts: int
+) -> list[keras.optimizers.Optimizer]:
+    """Returns optimisers whose rates are held in parts and decay end to end, if that follows.
+
+    Args:
+      recipe: the recipe.
+      learning_rate: the rate, unless the recipe has one for parts.
+      num_parts: number of parts.
+    """
+    rate = recipe.part_learning_rate or learning_rate
     in_parts, end_to_end = epochs_of_parts(recipe, num_parts)
     made = []
     for epochs in in_parts:

@@ -17,6 +17,10 @@ __all__ = ["FlowOptions"]
 _ARCHITECTURES = ("glow", "maf", "iaf")
 # Added to the seed of the recipe: teacher and students do not start with the same weights.
 _SEEDS = {"teacher": 0, "student": 1_000_003}
+_RATES_OF_ROWS = {"teacher": 0.01, "student": 0.02}
+_RATE_OF_IMAGES = 0.003
+# So many columns a linear map may mix at these rates.
+_MIXED_COLUMNS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,11 @@ class FlowOptions(Options):
     teacher_training_steps: int = option(
         4000, "Training steps of the teacher, rounded up to a multiple of report_steps."
     )
-    teacher_learning_rate: float = option(1e-2, "Peak learning rate of the teacher.")
+    teacher_learning_rate: float = option(
+        0.0,
+        "Peak learning rate of the teacher; 0: 0.01, or less where linear maps mix more than 64 "
+        "columns, or 0.003 for images.",
+    )
     student_architecture: str = option("glow", "glow, maf or iaf.")
     student_depth: int = option(3, "Number of steps, for images of each level.")
     student_levels: int = option(3, "Number of levels of a Glow of images.")
@@ -51,7 +59,9 @@ class FlowOptions(Options):
     student_training_steps: int = option(
         3000, "Training steps of each student, rounded up to a multiple of report_steps."
     )
-    student_learning_rate: float = option(2e-2, "Peak learning rate of each student.")
+    student_learning_rate: float = option(
+        0.0, "Peak learning rate of each student; 0: 0.02 where the teacher has 0.01, or as it has."
+    )
     num_bins: int = option(8, "Bins of splines.")
     tail_bound: float = option(4.0, "Where the tails of splines begin.")
     min_slope: float = option(
@@ -65,7 +75,7 @@ class FlowOptions(Options):
         for role in ("teacher", "student"):
             self.check_at_least(1, *(f"{role}_{name}" for name in ("depth", "levels", "width")))
         self.check_at_least(1, "teacher_training_steps", "student_training_steps")
-        self.check_positive("teacher_learning_rate", "student_learning_rate")
+        self.check_at_least(0, "teacher_learning_rate", "student_learning_rate")
         for role in ("teacher", "student"):
             architecture, coupling = f"{role}_architecture", f"{role}_coupling"
             rule = f"one of {', '.join(_ARCHITECTURES)}"
@@ -100,6 +110,19 @@ class FlowOptions(Options):
     ) -> FlowConfig:
         """Returns the architecture of every student, as `teacher_config`."""
         return self._config("student", event_shape, condition_dims, domain)
+
+    def learning_rate(self, role: str, event_shape: tuple[int, ...]) -> float:
+        """Returns the peak learning rate of "teacher" or "student" for examples of a shape.
+
+        A step of Adam moves every entry of a D x D map by as much, and what it maps to by as much
+        as D times that: rates that suit tens of columns make hundreds of them explode.
+        """
+        if asked := getattr(self, f"{role}_learning_rate"):
+            return asked
+        if len(event_shape) > 1:
+            return _RATE_OF_IMAGES
+        mixes = self.mixing or getattr(self, f"{role}_architecture") == "glow"
+        return _RATES_OF_ROWS[role] * min(1.0, _MIXED_COLUMNS / event_shape[0] if mixes else 1.0)
 
     def coupling(self, role: str, *, images: bool) -> str:
         """Returns the coupling of "teacher" or "student"."""
