@@ -18,6 +18,7 @@ from tfp_distill.runs.start_up import start_tensorflow
 
 __all__ = ["run", "usage_errors"]
 
+_MOST_SUGGESTIONS = 6
 _GO_ON = "what was saved is kept, and the same command goes on from there."
 # What the disk says, and no defect of the script.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
@@ -64,7 +65,11 @@ def run(
         except Terminated:
             _exit(f"terminated; {_GO_ON}", 128 + signal.SIGTERM)
 
-    app.run(guarded, flags_parser=_parse)
+    try:
+        app.run(guarded, flags_parser=_parse)
+    except BrokenPipeError:  # Whoever read the output has left, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 @contextlib.contextmanager
@@ -82,6 +87,12 @@ def usage_errors() -> Iterator[None]:
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))
+    except flags.UnrecognizedFlagError as error:
+        words = set(error.flagname.split("_"))
+        longer = sorted(name for name in flags.FLAGS if words < set(name.split("_")))
+        if longer and len(longer) <= _MOST_SUGGESTIONS:  # absl looks for misspellings alone.
+            error = flags.UnrecognizedFlagError(error.flagname, suggestions=longer)
+        _exit(str(error), 2)
     except flags.Error as error:
         _exit(str(error), 2)
 

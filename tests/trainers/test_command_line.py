@@ -55,6 +55,29 @@ def test_a_wrong_command_line_is_one_line(script, arguments, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_unknown_flag_is_answered_with_those_that_have_its_words(tmp_path):
+    for flag, expected in [
+        ("--teacher_steps=9", "'teacher_steps'. Did you mean: teacher_training_steps ?"),
+        ("--stepz=9", "'stepz'"),
+    ]:
+        status, _, lines = _script("compress", flag, cwd=tmp_path)
+        assert (status, lines) == (2, [f"compress.py: Unknown command line flag {expected}"])
+
+
+def test_whoever_reads_the_output_may_leave(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-m", "trainers.compress", "--help"],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
+    os.close(write)
+    assert (process.returncode, process.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize(("argument", "status"), [("--help", 1), ("--nonsense", 2)])
 def test_help_and_a_wrong_flag_do_not_wait_for_tensorflow(argument, status, tmp_path):
     began = time.perf_counter()
