@@ -128,6 +128,16 @@ def test_images_without_noise_are_not_trained_on(scaled, what):
     assert flow.step == 1
 
 
+def test_of_many_bytes_a_sample_gets_noise():
+    pixels = np.random.default_rng(0).integers(0, 256, size=(130, 256, 128, 1)).astype(np.uint8)
+    config = GlowConfig((256, 128, 1), num_levels=1, steps_per_level=1, hidden_channels=1)
+    all_of_them, every_third = Flow(config), Flow(config)
+    all_of_them.adapt(pixels)  # Two million values are in 61 of them.
+    every_third.adapt(pixels[::3])
+    for weight, other in zip(all_of_them.weights, every_third.weights, strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
 def test_bytes_are_no_numbers_to_a_flow():
     flow = Flow(GlowConfig((4, 4, 1), num_levels=1, steps_per_level=1, hidden_channels=4))
     pixels = random_images(3, 4, 4, 1)

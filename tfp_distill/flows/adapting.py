@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from tfp_distill.bijectors import Standardize, StandardizeBounded, TracedChain
 from tfp_distill.columns import Columns, are_integers
+from tfp_distill.domains import Domain
 
-__all__ = ["ColumnStatistics", "adapt_bijector", "statistics_of"]
+__all__ = ["ColumnStatistics", "adapt_bijector", "pixels_to_adapt_to", "statistics_of"]
 
 _MOST_SHOWN = 10
 _MOST_ROWS = 50_000
@@ -37,6 +38,11 @@ def statistics_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     moments = [(c.mean(), c.std()) for c in (column.astype(np.float64) for column in rows.T)]
     mean, scale = np.array(moments).T
     return mean, np.where(scale > 0, scale, 1.0)
+
+
+def pixels_to_adapt_to(x: np.ndarray, domain: Domain) -> tf.Tensor:
+    """Returns images of bytes with noise; of `[n, h, w, C]` an even sample, as large as is used."""
+    return domain.dequantize(x[_evenly(x)] if x.ndim == 4 else x, seed=_NOISE_SEED)
 
 
 def adapt_bijector(
@@ -79,9 +85,8 @@ def adapt_bijector(
             _standardize(bijector.bijectors[0], statistics, x, columns)
         if condition is not None and isinstance(bijector.condition_bijector, Standardize):
             _standardize(bijector.condition_bijector, condition_statistics, condition)
-        limit = _MOST_ROWS if x.ndim == 2 else max(2, _MOST_VALUES_OF_IMAGES // x[0].size)
-        every = -(-len(x) // limit)
-        sample = [None if v is None else tf.constant(v[::every]) for v in (x, condition)]
+        some = _evenly(x)
+        sample = [None if v is None else tf.constant(v[some]) for v in (x, condition)]
         if not np.all(np.isfinite(bijector.initialize(*sample))):
             raise ValueError(f"`x` must have finite latents, got some of {len(x):,} that are not.")
         if not all(np.isfinite(weight).all() for weight in weights):
@@ -113,8 +118,14 @@ def _standardize(
     bijector.set_statistics(*(np.where(is_plain, *pair) for pair in pairs))
 
 
+def _evenly(x: np.ndarray) -> slice:
+    """Returns which rows, or images, are enough."""
+    limit = _MOST_ROWS if x.ndim == 2 else max(2, _MOST_VALUES_OF_IMAGES // max(1, x[:1].size))
+    return slice(None, None, max(1, -(-len(x) // limit)))
+
+
 def _warn_of_integers(x: np.ndarray) -> None:
-    x = x[:: -(-len(x) // _MOST_ROWS)]
+    x = x[_evenly(x)]
     found = np.flatnonzero(are_integers(x) & (x != x[0]).any(axis=0))
     if len(found):
         shown = ", ".join(map(str, found[:_MOST_SHOWN])) + ", ..." * (len(found) > _MOST_SHOWN)

@@ -18,7 +18,7 @@ from tfp_distill.bijectors import (
     standard_normal_log_prob,
 )
 from tfp_distill.compiling import CompiledPasses, xla_pays
-from tfp_distill.flows.adapting import ColumnStatistics, adapt_bijector
+from tfp_distill.flows.adapting import ColumnStatistics, adapt_bijector, pixels_to_adapt_to
 from tfp_distill.flows.batches import Batch, check_sampling, flat_batch, per_sample
 from tfp_distill.flows.config import FlowConfig, check_integer
 from tfp_distill.flows.distribution import FlowDistribution
@@ -146,8 +146,9 @@ class Flow(FlowInParts):
           ValueError: if data are empty or not finite, or a shape breaks a rule; the flow is then
             as it was.
         """
-        if self.config.domain.is_images and getattr(x, "dtype", None) == np.uint8:
-            x = self.config.domain.dequantize(x, seed=0)
+        domain = self.config.domain
+        if domain.is_images and getattr(x, "dtype", None) == np.uint8:
+            x = pixels_to_adapt_to(np.asarray(x), domain)
         batch = self._batch(x, condition)
         adapt_bijector(
             self._bijector,
