@@ -131,6 +131,8 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "flow.compile('adan')",
         "flow.compile(partition='halves')",
         "flow.fit(np.zeros([9, 3]), class_weight={0: 1.0})",
+        "flow.fit((np.zeros([9, 3]), np.zeros([9, 1])))",
+        "flow.evaluate([np.zeros([9, 3]), np.zeros([9, 1])])",
         "load_flow('missing.keras')",
         "load_flow('rows.csv')",
     ),

@@ -88,13 +88,18 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))
     except flags.UnrecognizedFlagError as error:
-        words = set(error.flagname.split("_"))
-        longer = sorted(name for name in flags.FLAGS if words < set(name.split("_")))
-        if longer and len(longer) <= _MOST_SUGGESTIONS:  # absl looks for misspellings alone.
-            error = flags.UnrecognizedFlagError(error.flagname, suggestions=longer)
-        _exit(str(error), 2)
+        _exit(str(_with_longer_names(error)), 2)
     except flags.Error as error:
         _exit(str(error), 2)
+
+
+def _with_longer_names(error: flags.UnrecognizedFlagError) -> flags.UnrecognizedFlagError:
+    """Suggests the flags that have all words of an unknown one; absl knows misspellings alone."""
+    words = set(error.flagname.split("_"))
+    names = sorted(name for name in flags.FLAGS if words < set(name.split("_")))
+    if not 1 <= len(names) <= _MOST_SUGGESTIONS:
+        return error
+    return flags.UnrecognizedFlagError(error.flagname, suggestions=names)
 
 
 def _exit(message: str, status: int) -> NoReturn:

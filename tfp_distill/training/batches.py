@@ -16,6 +16,7 @@ from tfp_distill.training.contracts import OrderedRows
 __all__ = [
     "can_look_ahead",
     "check_ordered_rows",
+    "check_single",
     "conditions_beside_weights",
     "first_rows",
     "placed_batches",
@@ -60,17 +61,17 @@ def unpack_batch(data: Any) -> tuple[Any, Any, Any]:
     return x, condition, weights
 
 
-def conditions_beside_weights(x: Any, y: Any, weights: Any) -> Any:
-    """Returns the conditions of an array: of no column where Keras would drop the weights.
-
-    Raises:
-      ValueError: if `x` is several arrays.
-    """
+def check_single(x: Any) -> None:
+    """Raises `ValueError` if `x` of `fit` or `evaluate` is several arrays, as Keras takes them."""
     if isinstance(x, tuple | list | dict):
         raise ValueError(
             "`x` must be one array or a dataset, with the conditions in `y`, got a "
             f"{type(x).__name__} of {len(x)}."
         )
+
+
+def conditions_beside_weights(x: Any, y: Any, weights: Any) -> Any:
+    """Returns the conditions of an array: of no column where Keras would drop the weights."""
     if y is None and weights is not None and hasattr(x, "shape"):
         return np.zeros([len(x), 0], np.float32)
     return y

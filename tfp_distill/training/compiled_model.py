@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfp_distill.compiling import uses_xla
 from tfp_distill.training.batches import (
     can_look_ahead,
+    check_single,
     conditions_beside_weights,
     first_rows,
     without_tuner,
@@ -177,15 +178,16 @@ class CompiledModel(PartitionedModel, abc.ABC):
             `x` is an array; `shuffle` is True by default for arrays; a dataset shuffles itself.
 
         Raises:
-          ValueError: if the model has no trainable weights, or the first batches are empty or not
-            finite, or have no noise where the model needs it, those of `validation_data` included,
-            or `class_weight` is given.
+          ValueError: if `x` is several arrays, the model has no trainable weights, or the first
+            batches are empty or not finite, or have no noise where the model needs it, those of
+            `validation_data` included, or `class_weight` is given.
         """
         if kwargs.get("class_weight") is not None:
             raise ValueError(
                 "`class_weight` must be None, because rows have no classes: weights of rows are "
                 f"`sample_weight`, got {kwargs['class_weight']!r}."
             )
+        check_single(x)
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
         x = without_tuner(x)
@@ -223,6 +225,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Evaluates the model; arguments as `keras.Model.evaluate`, `y` are conditions."""
+        check_single(x)
         y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
         return super().evaluate(without_tuner(x), y, **kwargs)
 

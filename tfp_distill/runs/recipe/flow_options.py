@@ -60,7 +60,7 @@ class FlowOptions(Options):
         3000, "Training steps of each student, rounded up to a multiple of report_steps."
     )
     student_learning_rate: float = option(
-        0.0, "Peak learning rate of each student; 0: 0.02 where the teacher has 0.01, or as it has."
+        0.0, "Peak learning rate of each student; 0: as the teacher's, with 0.02 instead of 0.01."
     )
     num_bins: int = option(8, "Bins of splines.")
     tail_bound: float = option(4.0, "Where the tails of splines begin.")
