@@ -94,6 +94,20 @@ def test_what_no_flow_can_model_is_refused(tmp_path, column, problem):
     assert load(path, drop_columns=["x3"]).train.shape[1] == 3
 
 
+@pytest.mark.parametrize(
+    "column",
+    [5.4e6 + 3000 * NORMAL[:, 1], 101_325 + 50 * NORMAL[:, 1]],
+    ids=["metres north of the equator", "pascals of the air"],
+)
+def test_what_float32_rounds_to_little_is_modelled(tmp_path, column):
+    data = load(save(tmp_path, NORMAL[:, 0], column))
+    look = data.look[1]
+    assert re.fullmatch(r"float32 makes [0-9,]+ values of [0-9,]+", look.note), look
+    assert look.kind == "continuous" and not look.problem
+    kept = np.unique(column.astype(np.float32))
+    assert np.isin(data.train[:, 1], kept).all()
+
+
 def test_outliers_that_are_held_out_are_found(tmp_path):
     rows = NORMAL.copy()
     rows[-1, 1] = 1e12

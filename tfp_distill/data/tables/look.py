@@ -21,7 +21,7 @@ _DISCRETE = ("two values", "integers", "atoms", "steps")
 _FEWEST_ROWS = 10  # Fewer rise by chance.
 _ATOM_SHARE, _ATOM_ROWS = 0.1, 5
 _ROWS_A_STEP = 10
-_MERGED = 0.99
+_MERGED, _COARSE = 0.99, 5e-5  # Values that float32 keeps; its error, of the width of the bulk.
 _OFFSET = 10  # Deviations, from 0 to the mean.
 _BULK = (0.005, 0.995)
 _EDGE, _EDGE_SHARE = 0.02, 0.005
@@ -161,18 +161,19 @@ def _look_at_column(name: str, column: np.ndarray, sample: np.ndarray) -> Column
         return dataclasses.replace(look, problem=f"is constant ({low:g}) in the training rows")
     bulk = np.subtract(*np.quantile(sample.astype(np.float64), _BULK[::-1])) / scale
     standardized = (values.astype(np.float32) - np.float32(mean)) / np.float32(scale)
+    rounding = np.median(np.abs(standardized - (values.astype(np.float64) - mean) / scale))
     num_left = len(np.unique(standardized))
-    if num_left < _MERGED * len(values):
-        return dataclasses.replace(
-            look, kind="merged", problem=_merged(look, mean, scale, num_left)
-        )
+    fewer = f"float32 makes {num_left:,} values of {look.distinct:,}"
+    are_merged = num_left < _MERGED * len(values)
+    if are_merged and rounding > _COARSE * bulk:
+        problem = _merged(look, mean, scale, fewer)
+        return dataclasses.replace(look, kind="merged", problem=problem)
     look = dataclasses.replace(look, is_cut_off=_is_cut_off(look, sample))
     kind, note = _kind(look, sample, values, counts[place], bulk)
-    return dataclasses.replace(look, kind=kind, note=note)
+    return dataclasses.replace(look, kind=kind, note=(note or fewer) if are_merged else note)
 
 
-def _merged(look: ColumnLook, mean: float, scale: float, num_left: int) -> str:
-    fewer = f"float32 makes {num_left:,} values of {look.distinct:,}"
+def _merged(look: ColumnLook, mean: float, scale: float, fewer: str) -> str:
     farthest = max(look.minimum, look.maximum, key=abs)
     if abs(mean) < _OFFSET * scale:
         return (
