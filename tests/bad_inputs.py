@@ -35,7 +35,7 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "Recipe(teacher_coupling='cubic')",
         "Recipe(teacher_architecture='maf', teacher_coupling='additive')",
         "Recipe(teacher_hidden_layers=-1)",
-        "Recipe(teacher_levels=0)",
+        "Recipe(teacher_levels=-1)",
         "Recipe(teacher_depth=0)",
         "Recipe(teacher_width=0)",
         "Recipe(teacher_training_steps=0)",

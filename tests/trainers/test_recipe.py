@@ -248,12 +248,25 @@ def test_architectures_of_images():
         padding=1,
         seed=3,
     )
-    with pytest.raises(ValueError, match="divisible by 8 for 3 levels, got .12, 12, 1"):
-        recipe.student_config((12, 12, 1), domain=ImageDomain())
+    with pytest.raises(ValueError, match="divisible by 4 for 2 levels, got .6, 8, 1"):
+        recipe.teacher_config((6, 8, 1), domain=ImageDomain())
     with pytest.raises(
         ValueError, match="`student_architecture` must be glow for images, got 'maf'"
     ):
         Recipe(student_architecture="maf").student_config((8, 8, 1), domain=ImageDomain())
+
+
+@pytest.mark.parametrize(
+    ("size", "levels"), [((64, 32), 3), ((28, 28), 2), ((24, 20), 2), ((6, 8), 1)]
+)
+def test_levels_follow_from_the_size_of_images(size, levels):
+    config = Recipe().student_config((*size, 1), domain=ImageDomain())
+    assert isinstance(config, GlowConfig) and config.num_levels == levels
+
+
+def test_images_that_cannot_be_halved_are_refused_with_what_helps():
+    with pytest.raises(ValueError, match="even height and width, got 17 x 24: `image_size` bri"):
+        Recipe().teacher_config((17, 24, 1), domain=ImageDomain())
 
 
 def test_flags_are_the_fields_and_their_defaults():

@@ -21,6 +21,7 @@ _RATES_OF_ROWS = {"teacher": 0.01, "student": 0.02}
 _RATE_OF_IMAGES = 0.003
 # So many columns a linear map may mix at these rates.
 _MIXED_COLUMNS = 64
+_MOST_LEVELS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,9 @@ class FlowOptions(Options):
     seed: int = option(0, "Seed of weights, batches and latents.")
     teacher_architecture: str = option("glow", "glow, maf or iaf.")
     teacher_depth: int = option(5, "Number of steps, for images of each level.")
-    teacher_levels: int = option(3, "Number of levels of a Glow of images.")
+    teacher_levels: int = option(
+        0, "Number of levels of a Glow of images; 0: as many as their size halves, at most 3."
+    )
     teacher_coupling: str = option(
         "", "affine, additive (glow only) or spline; if empty spline for a glow of rows."
     )
@@ -48,7 +51,9 @@ class FlowOptions(Options):
     )
     student_architecture: str = option("glow", "glow, maf or iaf.")
     student_depth: int = option(3, "Number of steps, for images of each level.")
-    student_levels: int = option(3, "Number of levels of a Glow of images.")
+    student_levels: int = option(
+        0, "Number of levels of a Glow of images; 0: as many as their size halves, at most 3."
+    )
     student_coupling: str = option(
         "", "affine, additive (glow only) or spline; if empty spline for a glow of rows."
     )
@@ -71,9 +76,10 @@ class FlowOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least(0, "seed", "teacher_hidden_layers", "student_hidden_layers")
+        self.check_at_least(0, "seed")
         for role in ("teacher", "student"):
-            self.check_at_least(1, *(f"{role}_{name}" for name in ("depth", "levels", "width")))
+            self.check_at_least(0, f"{role}_levels", f"{role}_hidden_layers")
+            self.check_at_least(1, f"{role}_depth", f"{role}_width")
         self.check_at_least(1, "teacher_training_steps", "student_training_steps")
         self.check_at_least(0, "teacher_learning_rate", "student_learning_rate")
         for role in ("teacher", "student"):
@@ -139,8 +145,8 @@ class FlowOptions(Options):
         from tfp_distill.domains import CONTINUOUS_ROWS, ImageDomain
         from tfp_distill.flows import GlowConfig, MAFConfig, TabularGlowConfig
 
-        architecture, depth, width, levels = (
-            getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width", "levels")
+        architecture, depth, width = (
+            getattr(self, f"{role}_{name}") for name in ("architecture", "depth", "width")
         )
         domain = domain or CONTINUOUS_ROWS
         coupling = self.coupling(role, images=domain.is_images)
@@ -153,7 +159,7 @@ class FlowOptions(Options):
             height, breadth, channels = event_shape
             return GlowConfig(
                 (height, breadth, channels),
-                num_levels=levels,
+                num_levels=getattr(self, f"{role}_levels") or _levels_of(height, breadth),
                 steps_per_level=depth,
                 hidden_channels=width,
                 coupling=coupling,
@@ -180,3 +186,13 @@ class FlowOptions(Options):
             mixing=self.mixing,
             inverse_autoregressive=architecture == "iaf",
         )
+
+
+def _levels_of(height: int, width: int) -> int:
+    for levels in range(_MOST_LEVELS, 0, -1):
+        if height % 2**levels == 0 and width % 2**levels == 0:
+            return levels
+    raise ValueError(
+        f"`data` must have images of an even height and width, got {height} x {width}: "
+        "`image_size` brings them to a square of another size."
+    )
