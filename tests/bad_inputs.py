@@ -125,6 +125,11 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "flow.log_prob(np.zeros([5, 2]))",
         "flow.to_latent(np.zeros([5, 4]))",
         "flow.to_data(np.zeros([5, 2]))",
+        "flow.log_prob([['a', 'b', 'c']])",
+        "flow.log_prob(np.zeros([5, 3], complex))",
+        "flow.log_prob(np.ma.masked_less(np.eye(3), 1))",
+        "flow.log_prob(tf.sparse.eye(3))",
+        "flow.log_prob(keras.Input([3]))",
         "flow.adapt(np.zeros([0, 3]))",
         "flow.adapt(np.full([5, 3], nan))",
         "flow.adapt(np.zeros([5, 2]))",
@@ -132,6 +137,13 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
         "flow.compile(partition='halves')",
         "flow.fit(np.zeros([9, 3]), class_weight={0: 1.0})",
         "flow.fit((np.zeros([9, 3]), np.zeros([9, 1])))",
+        "flow.fit(np.zeros([0, 3]))",
+        "flow.fit(np.full([9, 3], nan))",
+        "flow.fit(np.full([9, 3], 'a'))",
+        "flow.fit(np.zeros([2, 9, 3]))",
+        "flow.fit(np.zeros([9, 3]), sample_weight=np.ones(2))",
+        "flow.fit(np.zeros([9, 3]), sample_weight=-np.ones(9))",
+        "flow.fit(np.zeros([9, 3]), validation_data=(np.full([9, 3], inf),))",
         "flow.evaluate([np.zeros([9, 3]), np.zeros([9, 1])])",
         "load_flow('missing.keras')",
         "load_flow('rows.csv')",
@@ -202,7 +214,9 @@ BAD_INPUTS: Mapping[str, tuple[str, ...]] = {
 
 def workplace() -> dict[str, Any]:
     """Writes the files that inputs read, and returns the names that they use."""
+    import keras
     import numpy as np
+    import tensorflow as tf
 
     import tfp_distill
     from tfp_distill import data, evaluation
@@ -228,13 +242,16 @@ def workplace() -> dict[str, Any]:
         tfp_distill.Flow(tfp_distill.TabularGlowConfig(dims, **small), name=name)
         for dims, name in ((3, "flow"), (3, "other"), (4, "wide"))
     )
+    flow.compile()
     return {
         **{name: getattr(tfp_distill, name) for name in tfp_distill.__all__},
         **{name: getattr(evaluation, name) for name in evaluation.__all__},
         **{name: getattr(data, name) for name in data.__all__},
         **dict(
             Recipe=Recipe,
+            keras=keras,
             np=np,
+            tf=tf,
             inf=float("inf"),
             nan=float("nan"),
             flow=flow,

@@ -14,7 +14,7 @@ import pytest
 import source_tree
 
 _MODELS = ("bijectors", "networks", "training", "flows")
-_GROUND = ("pixels", "columns", "domains", "compiling", "files", "recomputation")
+_GROUND = ("arrays", "pixels", "columns", "domains", "compiling", "files", "recomputation")
 _BELOW_RUNS = (*_MODELS, "distillation", "evaluation", "export", "data", *_GROUND)
 _LIBRARY = (*_BELOW_RUNS, "runs")
 # What each layer may import besides itself.
@@ -24,7 +24,8 @@ _BELOW = {
     "networks": (),
     "compiling": (),
     "files": (),
-    "training": ("bijectors", "networks", "compiling", "files", "recomputation"),
+    "arrays": (),
+    "training": ("arrays", "bijectors", "networks", "compiling", "files", "recomputation"),
     "flows": ("bijectors", "networks", "training", *_GROUND),
     "distillation": (*_MODELS, "domains"),
     "evaluation": (*_MODELS, *_GROUND),

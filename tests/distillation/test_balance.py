@@ -125,11 +125,11 @@ def test_rows_that_are_learned_by_heart_lose_their_weight_and_keep_a_little():
         ),
         (
             lambda: DataBalance(data(2, dims=2), data(2)).set_model(_distiller()),
-            r"`x` of .* must have shape \(..., 3\), got \(2, 2\)",
+            r"`x` of .* must have shape \(batch, 3\), got \(2, 2\)",
         ),
         (
             lambda: DataBalance(data(2), data(2, dims=2)).set_model(_distiller()),
-            r"`x` of .* must have shape \(..., 3\), got \(2, 2\)",
+            r"`x` of .* must have shape \(batch, 3\), got \(2, 2\)",
         ),
     ],
 )

@@ -258,7 +258,7 @@ def test_illegal_arguments_are_named(make, message):
 
 def test_validation_data_are_checked_when_training_begins(eager):
     distiller = _distiller()
-    with pytest.raises(ValueError, match=r"`x` of '.*' must have shape \(..., 3\), got \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"`x` of '.*' must have shape \(batch, 3\), got \(4, 2\)"):
         _fit(distiller, DistillationMonitor(data(4, dims=2)))
     assert distiller.step == 0
 

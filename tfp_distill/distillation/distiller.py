@@ -190,7 +190,7 @@ class FlowDistiller(DistillerInParts):
 
     def check_first_rows(self, x: Any, condition: Any = None) -> None:
         """As the student does, where a loss looks at data."""
-        if self.checks_first_rows:
+        if self._losses_of_data:
             self.student.check_first_rows(x, condition)
 
     def adapt(self, x: Any, condition: Any = None, **statistics: Any) -> None:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import check_finite
 from tfp_distill.bijectors import Standardize, StandardizeBounded, TracedChain
 from tfp_distill.columns import Columns, are_integers
 from tfp_distill.domains import Domain
@@ -150,7 +151,4 @@ def _check_bounds(columns: Columns, x: np.ndarray) -> None:
 def _check_values(name: str, value: np.ndarray) -> None:
     if not len(value):
         raise ValueError(f"`{name}` must have at least 1 row to adapt to, got none.")
-    finite = np.isfinite(value).reshape(len(value), -1).all(axis=1)
-    if not finite.all():
-        number = np.count_nonzero(~finite)
-        raise ValueError(f"`{name}` must be finite, got {number:,} of {len(value):,} rows not so.")
+    check_finite(name, value)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import as_numbers
+
 __all__ = ["Batch", "check_sampling", "flat_batch", "per_sample"]
 
 
@@ -64,9 +66,9 @@ def flat_batch(
       owner: name of the flow.
 
     Raises:
-      ValueError: if a shape breaks these rules.
+      ValueError: if a shape breaks these rules, or something is no real number.
     """
-    events = _to_tensor(events, dtype)
+    events = as_numbers(name, events, dtype)
     rank = len(event_shape)
     shape = events.shape
     if shape.rank is None or shape.rank < rank or tuple(shape[shape.rank - rank :]) != event_shape:
@@ -115,7 +117,7 @@ def _condition(condition, dims, batch_shape, sizes, dtype, owner):
         raise ValueError(f"`condition` of {owner!r} must {rule}, got {got}.")
     if condition is None:
         return None
-    condition = _to_tensor(condition, dtype)
+    condition = as_numbers("condition", condition, dtype)
     shape = condition.shape
     if shape.rank is None or shape.rank < 1 or shape[-1] != dims:
         raise ValueError(f"`condition` of {owner!r} must have shape (..., {dims}), got {shape}.")
@@ -131,11 +133,3 @@ def _condition(condition, dims, batch_shape, sizes, dtype, owner):
             f"to it, got shape {shape}."
         )
     return tf.broadcast_to(condition, tf.concat([sizes, [dims]], axis=0))
-
-
-def _to_tensor(value, dtype):
-    return (
-        tf.cast(value, dtype)
-        if tf.is_tensor(value)
-        else tf.convert_to_tensor(np.asarray(value, dtype))
-    )

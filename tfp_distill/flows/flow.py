@@ -171,8 +171,12 @@ class Flow(FlowInParts):
 
         The likelihood of integers would have no bound.
         """
-        if np.shape(x)[1:] == self.event_shape:
-            self.config.domain.check_noise(x)
+        if np.shape(x)[1:] != self.event_shape:
+            expected = ", ".join(map(str, ("batch", *self.event_shape)))
+            raise ValueError(
+                f"`x` of {self.name!r} must have shape ({expected}), got {np.shape(x)}."
+            )
+        self.config.domain.check_noise(x)
         self._batch(x, condition)
 
     def trace(self, x: Any, condition: Any = None) -> Trace:

@@ -11,14 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import check_finite, check_numbers
 from tfp_distill.training.contracts import OrderedRows
 
 __all__ = [
     "can_look_ahead",
+    "check_data",
     "check_ordered_rows",
-    "check_single",
     "conditions_beside_weights",
     "first_rows",
+    "is_array",
     "placed_batches",
     "unpack_batch",
     "weighted_mean",
@@ -61,13 +63,47 @@ def unpack_batch(data: Any) -> tuple[Any, Any, Any]:
     return x, condition, weights
 
 
-def check_single(x: Any) -> None:
-    """Raises `ValueError` if `x` of `fit` or `evaluate` is several arrays, as Keras takes them."""
+def check_data(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    names: tuple[str, str, str] = ("x", "y", "sample_weight"),
+) -> None:
+    """Checks what `fit` or `evaluate` is given as data, before any work.
+
+    Args:
+      x: an array, or anything that batches come from, which is not looked at.
+      y: the array of conditions where `x` is an array, or None.
+      sample_weight: the weights of the rows where `x` is an array, or None.
+      names: what a message calls these.
+
+    Raises:
+      ValueError: if `x` is several arrays, as Keras takes them; or if an array is none of finite
+        real numbers with a row for each of `x`, or a weight is negative.
+    """
+    of_x, of_y, of_weights = names
     if isinstance(x, tuple | list | dict):
         raise ValueError(
-            "`x` must be one array or a dataset, with the conditions in `y`, got a "
+            f"`{of_x}` must be one array or a dataset, with the conditions in `{of_y}`, got a "
             f"{type(x).__name__} of {len(x)}."
         )
+    if not is_array(x):
+        return
+    for name, values in zip(names, (x, y, sample_weight), strict=True):
+        if values is not None:
+            check_numbers(name, values)
+            if len(values) != len(x):
+                rule = f"have a row for each of the {len(x):,} of `{of_x}`"
+                raise ValueError(f"`{name}` must {rule}, got {len(values):,}.")
+            check_finite(name, values)
+    if not len(x):
+        raise ValueError(f"`{of_x}` must have at least 1 row, got none.")
+    if sample_weight is not None:
+        weights = np.asarray(sample_weight)
+        if weights.ndim != 1 or (weights < 0).any():
+            got = f"shape {weights.shape}" if weights.ndim != 1 else f"{weights.min():g}"
+            raise ValueError(f"`{of_weights}` must be one number a row, 0 or more, got {got}.")
 
 
 def conditions_beside_weights(x: Any, y: Any, weights: Any) -> Any:
@@ -85,7 +121,15 @@ def weighted_mean(values: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
     Args:
       values: `[batch]`.
       weights: `[batch]`, not negative; None for 1 each.
+
+    Raises:
+      ValueError: if these are no batch.
     """
+    if values.shape.rank != 1:
+        raise ValueError(
+            "`x` must come in batches, so that there is a figure for each row of one, got figures "
+            f"of shape {values.shape}."
+        )
     if weights is None:
         return tf.reduce_mean(values)
     weights = tf.cast(weights, values.dtype)
@@ -94,7 +138,12 @@ def weighted_mean(values: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
 
 def can_look_ahead(x: Any) -> bool:
     """Returns whether `first_rows` can look at data without using them up."""
-    return isinstance(x, _DATASETS) or hasattr(x, "shape")
+    return isinstance(x, _DATASETS) or is_array(x)
+
+
+def is_array(x: Any) -> bool:
+    """Returns whether data is an array, and nothing that batches come from."""
+    return hasattr(x, "shape")
 
 
 def first_rows(
@@ -165,7 +214,7 @@ def _batches(x: Any, y: Any, batch_size: int) -> Iterator[Any]:
     if isinstance(x, keras.utils.PyDataset):
         number = x.num_batches  # None for endless ones.
         return map(x.__getitem__, itertools.count() if number is None else range(number))
-    if hasattr(x, "shape"):
+    if is_array(x):
         places = range(0, len(x), batch_size)
         rows = (slice(first, first + batch_size) for first in places)
         return ((x[own],) if y is None else (x[own], y[own]) for own in rows)

@@ -7,14 +7,16 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_distill.compiling import uses_xla
 from tfp_distill.training.batches import (
     can_look_ahead,
-    check_single,
+    check_data,
     conditions_beside_weights,
     first_rows,
+    is_array,
     without_tuner,
 )
 from tfp_distill.training.partitioned_model import PartitionedModel
@@ -27,6 +29,7 @@ __all__ = ["MEMORY", "CompiledModel"]
 
 DTYPES = ("float32", "float64")
 MEMORY = ("plain", "reversible")
+_HELD_OUT = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
 
 
 class CompiledModel(PartitionedModel, abc.ABC):
@@ -178,16 +181,19 @@ class CompiledModel(PartitionedModel, abc.ABC):
             `x` is an array; `shuffle` is True by default for arrays; a dataset shuffles itself.
 
         Raises:
-          ValueError: if `x` is several arrays, the model has no trainable weights, or the first
-            batches are empty or not finite, or have no noise where the model needs it, those of
-            `validation_data` included, or `class_weight` is given.
+          ValueError: if an array holds anything but finite real numbers, a row for each of `x`, or
+            `x` is several arrays; the model has no trainable weights, or the first batches are
+            empty or not finite, or have no noise where the model needs it; that holds of
+            `validation_data` too; or if `class_weight` is given.
         """
         if kwargs.get("class_weight") is not None:
             raise ValueError(
                 "`class_weight` must be None, because rows have no classes: weights of rows are "
                 f"`sample_weight`, got {kwargs['class_weight']!r}."
             )
-        check_single(x)
+        check_data(x, y, kwargs.get("sample_weight"))
+        held_out = keras.utils.unpack_x_y_sample_weight(kwargs.get("validation_data"))
+        check_data(*held_out, names=_HELD_OUT)
         if not self.trainable_variables:
             raise ValueError(f"`{self.name}` must have trainable weights to be fitted, got none.")
         x = without_tuner(x)
@@ -203,7 +209,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         elif "validation_data" in kwargs:
             kwargs["validation_data"] = without_tuner(kwargs["validation_data"])
         # Keras's own default, True, makes it warn about every dataset.
-        kwargs.setdefault("shuffle", hasattr(x, "shape"))
+        kwargs.setdefault("shuffle", is_array(x))
         self._active_parts, self._batches, self._devices = self.all_parts, None, None
         try:
             history = super().fit(x, y, **kwargs)
@@ -222,10 +228,12 @@ class CompiledModel(PartitionedModel, abc.ABC):
             self.check_first_rows(*rows)
             if adapts:
                 self.adapt(*rows)
+        elif is_array(x):
+            self.check_first_rows(np.asarray(x[:1]), None if y is None else np.asarray(y[:1]))
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Evaluates the model; arguments as `keras.Model.evaluate`, `y` are conditions."""
-        check_single(x)
+        check_data(x, y, kwargs.get("sample_weight"))
         y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
         return super().evaluate(without_tuner(x), y, **kwargs)
 
