@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["as_numbers", "check_finite", "check_numbers"]
+__all__ = ["Array", "as_numbers", "check_finite", "check_numbers"]
+
+# TensorFlow has no types of its own.
+Array: TypeAlias = np.ndarray | tf.Tensor | tf.Variable
 
 
 def as_numbers(name: str, values: Any, dtype: str) -> tf.Tensor:

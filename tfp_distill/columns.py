@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.pixels import uniform_noise
 
 __all__ = ["COLUMN_KINDS", "LARGEST_INTEGER", "Columns", "DequantizedRows", "are_integers"]
@@ -95,7 +96,7 @@ class Columns:
             found.append((low - margin, high + margin))
         return tuple(found)
 
-    def dequantize(self, x: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
+    def dequantize(self, x: Array, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """Returns rows with uniform noise on the integers, that of `seed` and the place alone.
 
         Noise that is there already is replaced: k + u becomes k + u'.
@@ -111,12 +112,12 @@ class Columns:
         noise = tf.cast(uniform_noise(x, seed=seed, first=first), x.dtype)
         return self._above_floor(x, noise)
 
-    def midpoints(self, x: Any) -> tf.Tensor:
+    def midpoints(self, x: Array) -> tf.Tensor:
         """Returns rows `[..., D]` with k + 1/2 for the integers k: without noise."""
         x = tf.convert_to_tensor(x)
         return self._above_floor(x, tf.constant(0.5, x.dtype)) if self.num_integers else x
 
-    def quantize(self, x: Any) -> tf.Tensor:
+    def quantize(self, x: Array) -> tf.Tensor:
         """Returns rows `[..., D]` of a flow as those of the table; the inverse of `dequantize`.
 
         Integers are rounded down, and what has bounds is moved into them.
@@ -140,7 +141,7 @@ class Columns:
         x = np.where(self.is_integer, np.floor(x) + 0.5, x)
         return np.count_nonzero((x <= low) | (x >= high), axis=0)
 
-    def check_noise(self, x: Any) -> None:
+    def check_noise(self, x: Array) -> None:
         """Raises `ValueError` if no integer of rows `x` `[n, D]` has noise.
 
         The likelihood that a training makes of such rows has no bound.
@@ -173,7 +174,7 @@ class DequantizedRows:
       draw: which draw of the noise; each is a function of the place of a row alone.
     """
 
-    def __init__(self, rows: Any, columns: Columns, *, draw: int = 0) -> None:
+    def __init__(self, rows: Array, columns: Columns, *, draw: int = 0) -> None:
         self._rows = rows
         self._columns = columns
         self._draw = draw

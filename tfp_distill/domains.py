@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.columns import Columns, DequantizedRows
 from tfp_distill.pixels import DequantizedImages, PixelFormat
 
@@ -68,10 +69,10 @@ class Domain(abc.ABC):
         """Returns the shape of an example, of data of a shape."""
 
     @abc.abstractmethod
-    def check(self, x: Any) -> None:
+    def check(self, x: Array) -> None:
         """Raises `ValueError` unless values `[n, ...]` are of this kind."""
 
-    def check_numbers(self, x: Any) -> None:  # noqa: B027
+    def check_numbers(self, x: Array) -> None:  # noqa: B027
         """Raises `ValueError` if examples that a flow is given are values without their noise."""
 
     @abc.abstractmethod
@@ -79,7 +80,7 @@ class Domain(abc.ABC):
         """Raises `ValueError` if examples `[n, ...]` that are to be trained on have no noise."""
 
     @abc.abstractmethod
-    def dequantize(self, x: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
+    def dequantize(self, x: Array, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """Returns examples of values `[n, ...]`, with the noise of a seed and their places."""
 
     @abc.abstractmethod
@@ -134,7 +135,7 @@ class RowDomain(Domain):
         """That of a row."""
         return tuple(shape)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Array) -> None:
         """Checks the number of columns, and that these are no bytes."""
         if tf.as_dtype(x.dtype) == tf.uint8:
             raise ValueError(
@@ -152,7 +153,7 @@ class RowDomain(Domain):
         if self.columns is not None:
             self.columns.check_noise(x)
 
-    def dequantize(self, x: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
+    def dequantize(self, x: Array, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """As `Columns.dequantize`."""
         if self.columns is None:
             return tf.convert_to_tensor(x)
@@ -203,7 +204,7 @@ class ImageDomain(Domain):
         """That of an image with its padding."""
         return self.pixel_format.padded_shape(shape)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Array) -> None:
         """Checks that these are bytes."""
         if tf.as_dtype(x.dtype) != tf.uint8:
             raise ValueError(
@@ -211,7 +212,7 @@ class ImageDomain(Domain):
                 f"{self} for `x` of {tf.as_dtype(x.dtype).name}."
             )
 
-    def check_numbers(self, x: Any) -> None:
+    def check_numbers(self, x: Array) -> None:
         """Checks that these are no bytes or other integers."""
         dtype = keras.backend.standardize_dtype(getattr(x, "dtype", "float32"))
         if "int" in dtype:
@@ -224,7 +225,7 @@ class ImageDomain(Domain):
         """As `PixelFormat.check_noise`."""
         self.pixel_format.check_noise(x)
 
-    def dequantize(self, x: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
+    def dequantize(self, x: Array, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """As `PixelFormat.dequantize`."""
         return self.pixel_format.dequantize(x, seed=seed, first=first)
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
+
 __all__ = ["DequantizedImages", "PixelFormat", "bits_per_dim", "uniform_noise"]
 
 _PHILOX = 1
@@ -64,7 +66,7 @@ class PixelFormat:
         height, width, channels = example_shape
         return height - 2 * self.padding, width - 2 * self.padding, channels
 
-    def dequantize(self, pixels: Any, *, seed: Any, first: Any = 0) -> tf.Tensor:
+    def dequantize(self, pixels: Array, *, seed: Any, first: Any = 0) -> tf.Tensor:
         """Returns the numbers of images, with noise that depends on `seed` and the place alone.
 
         The noise of image i is number `first + i` of the seed's endless sequence, however the
@@ -98,7 +100,7 @@ class PixelFormat:
                     f"domain=flow.config.domain)` draws, got {what}."
                 )
 
-    def midpoints(self, pixels: Any) -> tf.Tensor:
+    def midpoints(self, pixels: Array) -> tf.Tensor:
         """Returns the numbers of images without noise: `(value + 1/2) / 2^num_bits`.
 
         Args:
@@ -109,7 +111,7 @@ class PixelFormat:
         """
         return (self._values(pixels) + 0.5) / self.bins
 
-    def quantize(self, x: Any) -> tf.Tensor:
+    def quantize(self, x: Array) -> tf.Tensor:
         """Returns the bytes of examples, without the padding; the inverse of `dequantize`.
 
             byte = clip(floor(x 2^num_bits), 0, 2^num_bits - 1) * 255 / (2^num_bits - 1)
@@ -130,7 +132,7 @@ class PixelFormat:
             values = values[:, pad:-pad, pad:-pad, :]
         return tf.cast(tf.round(values * (255 / (self.bins - 1))), tf.uint8)
 
-    def _values(self, pixels: Any) -> tf.Tensor:
+    def _values(self, pixels: Array) -> tf.Tensor:
         """Returns the padded values 0 ... bins-1 as float32 `[n, H, W, C]`."""
         pixels = tf.convert_to_tensor(pixels)
         if pixels.dtype != tf.uint8 or pixels.shape.rank != 4:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.data.training_rows import TrainingRows, finish, to_tensors, unpack
 from tfp_distill.domains import CONTINUOUS_ROWS, Domain
 
@@ -16,10 +17,10 @@ __all__ = [
 
 
 def training_batches(
-    x: Any,
+    x: Array,
     batch_size: int,
     *,
-    condition: Any = None,
+    condition: Array | None = None,
     seed: int = 0,
     start_step: int = 0,
     domain: Domain = CONTINUOUS_ROWS,
@@ -68,10 +69,10 @@ def training_batches(
 
 
 def evaluation_batches(
-    x: Any,
+    x: Array,
     batch_size: int,
     *,
-    condition: Any = None,
+    condition: Array | None = None,
     domain: Domain = CONTINUOUS_ROWS,
     draw: int = 0,
 ) -> tf.data.Dataset:

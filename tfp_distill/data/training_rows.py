@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.domains import CONTINUOUS_ROWS, Domain
 from tfp_distill.pixels import uniform_noise
 
@@ -38,10 +39,10 @@ class TrainingRows:
 
     def __init__(
         self,
-        x: Any,
+        x: Array,
         batch_size: int,
         *,
-        condition: Any = None,
+        condition: Array | None = None,
         seed: int = 0,
         domain: Domain = CONTINUOUS_ROWS,
         random_flip: bool = False,
@@ -175,7 +176,7 @@ class TrainingRows:
         return self._domain.dequantize(rows, seed=self._seed + noise, first=first)
 
 
-def to_tensors(x: Any, condition: Any, domain: Domain) -> tuple[tf.Tensor, ...]:
+def to_tensors(x: Array, condition: Array | None, domain: Domain) -> tuple[tf.Tensor, ...]:
     """Returns the rows and, if there are any, the conditions, after checking them."""
     # An eager tensor that a dataset captures is not copied into its graph, which has a limit of
     # 2 GB; and input pipelines run on the CPU.

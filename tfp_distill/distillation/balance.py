@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.distillation.callbacks import DistillerCallback
 from tfp_distill.distillation.teachers import check_knowledge
 from tfp_distill.training import averaged_weights
@@ -51,11 +52,11 @@ class DataBalance(DistillerCallback):
 
     def __init__(
         self,
-        x: Any,
-        held_out: Any,
+        x: Array,
+        held_out: Array,
         *,
-        condition: Any = None,
-        held_out_condition: Any = None,
+        condition: Array | None = None,
+        held_out_condition: Array | None = None,
         tolerance: float = 1.0,
         loss_name: str = "forward_kl_loss",
         batch_size: int = 4096,
@@ -132,7 +133,7 @@ def _factor(tolerated: float, learned_by_heart: float) -> float:
     return max(tolerated / learned_by_heart, 1 / _LARGEST_CHANGE)
 
 
-def _batches(x: Any, condition: Any, batch_size: int) -> tf.data.Dataset:
+def _batches(x: Array, condition: Array | None, batch_size: int) -> tf.data.Dataset:
     data = (x,) if condition is None else (x, condition)
     return tf.data.Dataset.from_tensor_slices(data).batch(batch_size)
 

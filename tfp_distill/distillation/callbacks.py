@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.distillation.distiller import FlowDistiller
 from tfp_distill.distillation.teachers import TeacherWithoutLatents, check_knowledge
 from tfp_distill.training import StepRandom
@@ -157,7 +158,7 @@ class DistillationMonitor(DistillerCallback):
       batch_size: rows per pass.
     """
 
-    def __init__(self, x: Any, condition: Any = None, *, batch_size: int = 4096) -> None:
+    def __init__(self, x: Array, condition: Array | None = None, *, batch_size: int = 4096) -> None:
         super().__init__()
         if len(x) < 1:
             raise ValueError("`x` must have at least one row, got none.")

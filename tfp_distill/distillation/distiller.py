@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.distillation.checks import (
     check_losses,
     check_pair,
@@ -19,8 +20,9 @@ from tfp_distill.distillation.drawing import DrawnPairs
 from tfp_distill.distillation.loss_values import LEFT_OUT, NLL, loss_values
 from tfp_distill.distillation.losses import DistillationLoss
 from tfp_distill.distillation.shared_pass import SharedPass, sample_teacher
-from tfp_distill.distillation.teachers import as_teacher
+from tfp_distill.distillation.teachers import TeacherLike, as_teacher
 from tfp_distill.flows import Flow
+from tfp_distill.flows.adapting import ColumnStatistics
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import StepRandom, losses_by_name
 
@@ -86,7 +88,7 @@ class FlowDistiller(DistillerInParts):
         self,
         *,
         student: Flow,
-        teacher: Any,
+        teacher: TeacherLike,
         distillation_losses: DistillationLoss | Sequence[DistillationLoss],
         distillation_loss_weights: float | Sequence[float] | None = None,
         student_loss_weight: float = 1.0,
@@ -188,12 +190,14 @@ class FlowDistiller(DistillerInParts):
         """As the student does, where a loss looks at data."""
         return bool(self._losses_of_data) and self.student.checks_first_rows
 
-    def check_first_rows(self, x: Any, condition: Any = None) -> None:
+    def check_first_rows(self, x: Array, condition: Array | None = None) -> None:
         """As the student does, where a loss looks at data."""
         if self._losses_of_data:
             self.student.check_first_rows(x, condition)
 
-    def adapt(self, x: Any, condition: Any = None, **statistics: Any) -> None:
+    def adapt(
+        self, x: Array, condition: Array | None = None, **statistics: ColumnStatistics | None
+    ) -> None:
         """Adapts the student to data, see `Flow.adapt`."""
         self.student.adapt(x, condition, **statistics)
 

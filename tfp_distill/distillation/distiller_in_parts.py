@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import State, TracedChain
 from tfp_distill.distillation.alignment import Taps
 from tfp_distill.distillation.loss_values import NLL
@@ -83,7 +84,7 @@ class DistillerInParts(PartwiseModel):
         active = [by_name[name] * losses[name] for name in self.active_losses]
         return {"loss": tf.add_n(active), **losses}
 
-    def first_input(self, x: Any, condition: Any = None) -> Handed:
+    def first_input(self, x: Array, condition: Array | None = None) -> Handed:
         """Returns the data, and the latents of the teacher that losses look at.
 
         Args:
@@ -100,7 +101,7 @@ class DistillerInParts(PartwiseModel):
         return handed._replace(besides=tuple(hints))
 
     def run_part(
-        self, part: int, handed: Handed, condition: Any = None
+        self, part: int, handed: Handed, condition: Array | None = None
     ) -> tuple[Handed, dict[str, tf.Tensor]]:
         """Returns what a part of the student hands on, and the active losses at its own steps.
 

@@ -10,10 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import ActNorm, InvertibleLinear, KerasBijector, TracedChain
 from tfp_distill.distillation.alignment import align_steps
-from tfp_distill.distillation.teachers import as_teacher, check_knowledge
+from tfp_distill.distillation.teachers import TeacherLike, as_teacher, check_knowledge
 from tfp_distill.flows import Flow
+from tfp_distill.flows.adapting import ColumnStatistics
 from tfp_distill.networks import MADE
 
 __all__ = [
@@ -39,10 +41,10 @@ def rows_to_align(student: Flow) -> int:
 
 def align_with_teacher(
     student: Flow,
-    teacher: Any,
-    x: Any,
-    condition: Any = None,
-    **statistics: Any,
+    teacher: TeacherLike,
+    x: Array,
+    condition: Array | None = None,
+    **statistics: ColumnStatistics | None,
 ) -> None:
     """Initialises a Glow student so that its latents start in the teacher's frame.
 
@@ -146,7 +148,11 @@ def matching_steps(student: Flow, teacher: Flow) -> tuple[tuple[int, int], ...]:
 
 
 def copy_matching_steps(
-    student: Flow, teacher: Flow, x: Any, condition: Any = None, **statistics: Any
+    student: Flow,
+    teacher: Flow,
+    x: Array,
+    condition: Array | None = None,
+    **statistics: ColumnStatistics | None,
 ) -> tuple[tuple[int, int], ...]:
     """Initialises a student with copies of those steps of the teacher that fit it.
 
@@ -191,7 +197,11 @@ def copy_matching_steps(
 
 
 def copy_linear_maps(
-    student: Flow, teacher: Flow, x: Any, condition: Any = None, **statistics: Any
+    student: Flow,
+    teacher: Flow,
+    x: Array,
+    condition: Array | None = None,
+    **statistics: ColumnStatistics | None,
 ) -> None:
     """Initialises a student with the teacher's linear maps, and with statistics as the teacher's.
 
@@ -248,7 +258,7 @@ def _check_finite(teacher: Flow) -> None:
         raise ValueError("`teacher` must have finite weights, got some that are not.")
 
 
-def _with_noise(flow: Flow, x: Any) -> Any:
+def _with_noise(flow: Flow, x: Array) -> Any:
     """Returns data as the flow models them; its `adapt` draws the same noise."""
     columns = flow.config.columns
     return x if columns is None else columns.dequantize(np.asarray(x, flow.compute_dtype), seed=0)

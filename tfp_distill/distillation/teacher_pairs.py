@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import Trace
 from tfp_distill.distillation.callbacks import DistillerCallback
 from tfp_distill.distillation.drawing import DrawnPairs, Generated
@@ -159,8 +160,8 @@ class _Columns(NamedTuple):
       ildjs: the terms of the log-determinant of that `[rows, steps + 1]`.
     """
 
-    z: Any
-    x: Any
+    z: Array
+    x: Array
     fldj: Any
     latent: Any
     ildjs: Any

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.bijectors import Trace
-from tfp_distill.distillation.teachers import as_teacher, check_knowledge
+from tfp_distill.distillation.teachers import TeacherLike, as_teacher, check_knowledge
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import OrderedRows, check_ordered_rows, placed_batches
 
@@ -70,7 +70,7 @@ class TeacherTraces:
       ValueError: if an argument breaks a rule.
     """
 
-    def __init__(self, teacher: Any, rows: OrderedRows, *, max_bytes: int = 2**30) -> None:
+    def __init__(self, teacher: TeacherLike, rows: OrderedRows, *, max_bytes: int = 2**30) -> None:
         check_ordered_rows(rows)
         check_at_least(1, max_bytes=max_bytes)
         self._teacher = as_teacher(teacher)

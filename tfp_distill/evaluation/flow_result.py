@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from tfp_distill.arrays import Array
 from tfp_distill.evaluation.images.frechet import FrechetDistance
 from tfp_distill.evaluation.likelihood import (
     Likelihood,
@@ -78,8 +78,8 @@ class Result:
 def evaluate_flow(
     flow: Flow,
     name: str,
-    test: Any,
-    condition: Any = None,
+    test: Array,
+    condition: Array | None = None,
     *,
     training_steps: int,
     training_seconds: float,
@@ -141,6 +141,6 @@ def evaluate_flow(
     )
 
 
-def _in_turn(condition: Any, rows: int) -> np.ndarray:
+def _in_turn(condition: Array | None, rows: int) -> np.ndarray:
     condition = np.asarray(condition)
     return np.resize(condition, (rows, condition.shape[1]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import InvertibleLinear, named_visits, uninverted
 from tfp_distill.compiling import inlined
 from tfp_distill.evaluation.likelihood import (
@@ -62,8 +62,8 @@ class Health(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x: Any,
-        condition: Any = None,
+        x: Array,
+        condition: Array | None = None,
         *,
         tolerance: float = 1e-3,
         every: int = 1,

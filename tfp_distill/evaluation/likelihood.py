@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import StepRandom
@@ -63,7 +64,12 @@ class Likelihood:
 
 
 def evaluate_likelihood(
-    flow: Flow, x: Any, condition: Any = None, *, batch_size: int | None = None, draws: int = 1
+    flow: Flow,
+    x: Array,
+    condition: Array | None = None,
+    *,
+    batch_size: int | None = None,
+    draws: int = 1,
 ) -> Likelihood:
     """Computes the mean log-likelihood of every row of `x`.
 
@@ -108,7 +114,7 @@ def evaluation_batch_size(flow: Flow) -> int:
 
 
 def round_trip_error(
-    flow: Flow, x: Any, condition: Any = None, *, batch_size: int | None = None
+    flow: Flow, x: Array, condition: Array | None = None, *, batch_size: int | None = None
 ) -> float:
     """Returns the largest error of `to_data(to_latent(x))`, in units of the data's scale.
 
@@ -137,7 +143,7 @@ def round_trip_error(
 def latent_round_trip_error(
     flow: Flow,
     n: int,
-    condition: Any = None,
+    condition: Array | None = None,
     *,
     seed: int = 0,
     batch_size: int | None = None,
@@ -168,7 +174,7 @@ def latent_round_trip_error(
     return float(np.max(errors))
 
 
-def rows_with_noise(flow: Flow, x: Any, draw: int = 0) -> Any:
+def rows_with_noise(flow: Flow, x: Array, draw: int = 0) -> Any:
     """Returns rows as `flow` models them: bytes of images and integers of columns get noise.
 
     Args:
@@ -181,7 +187,7 @@ def rows_with_noise(flow: Flow, x: Any, draw: int = 0) -> Any:
 
 
 def _batches(
-    flow: Flow, x: Any, condition: Any, batch_size: int | None, draw: int = 0
+    flow: Flow, x: Array, condition: Array | None, batch_size: int | None, draw: int = 0
 ) -> Iterator[tuple[list[tf.Tensor], int]]:
     """Yields batches of one size, so that a function compiles once, and their number of rows.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
+
+from tfp_distill.arrays import Array
 
 __all__ = ["PairedDifference", "error_of_gap_closed", "paired_difference"]
 
@@ -37,7 +38,7 @@ class PairedDifference:
         return text
 
 
-def paired_difference(log_probs_a: Any, log_probs_b: Any) -> PairedDifference:
+def paired_difference(log_probs_a: Array, log_probs_b: Array) -> PairedDifference:
     """Returns by how much model a is ahead of model b on the same rows.
 
         d_i = log p_a(x_i) - log p_b(x_i),   mean(d) ± sd(d) / sqrt(n)
@@ -62,7 +63,7 @@ def paired_difference(log_probs_a: Any, log_probs_b: Any) -> PairedDifference:
     return PairedDifference(mean, deviation / len(a) ** 0.5, len(a), num_non_finite)
 
 
-def error_of_gap_closed(distilled: Any, student: Any, teacher: Any) -> float:
+def error_of_gap_closed(distilled: Array, student: Array, teacher: Array) -> float:
     """Returns the standard error of the part of the gap that is closed, on the same rows.
 
         g = mean(distilled - student) / mean(teacher - student)
@@ -91,7 +92,7 @@ def error_of_gap_closed(distilled: Any, student: Any, teacher: Any) -> float:
         return float(np.std(residuals, ddof=1) / len(gaps) ** 0.5 / abs(gap))
 
 
-def _of_the_same_rows(**log_probs: Any) -> list[np.ndarray]:
+def _of_the_same_rows(**log_probs: Array) -> list[np.ndarray]:
     """Returns the arrays as float64 `[n]`, in order."""
     arrays = {name: np.asarray(values, np.float64) for name, values in log_probs.items()}
     first, *_ = arrays

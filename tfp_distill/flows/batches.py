@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.arrays import as_numbers
+from tfp_distill.arrays import Array, as_numbers
 
 __all__ = ["Batch", "check_sampling", "flat_batch", "per_sample"]
 
@@ -44,8 +44,8 @@ class Batch(NamedTuple):
 
 
 def flat_batch(
-    events: Any,
-    condition: Any,
+    events: Array,
+    condition: Array | None,
     *,
     event_shape: tuple[int, ...],
     condition_dims: int,
@@ -86,7 +86,9 @@ def flat_batch(
     return Batch(events, condition, np.array(sizes, np.int32) if is_static else sizes)
 
 
-def per_sample(condition: Any, n: Any, *, condition_dims: int, dtype: str, owner: str) -> Any:
+def per_sample(
+    condition: Array | None, n: Any, *, condition_dims: int, dtype: str, owner: str
+) -> Any:
     """Returns the condition `[n, C]` of `n` samples, given one for each or one for all.
 
     Raises:

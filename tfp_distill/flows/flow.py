@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import (
     Standardize,
     State,
@@ -120,8 +121,8 @@ class Flow(FlowInParts):
 
     def adapt(
         self,
-        x: Any,
-        condition: Any = None,
+        x: Array,
+        condition: Array | None = None,
         *,
         statistics: ColumnStatistics | None = None,
         condition_statistics: ColumnStatistics | None = None,
@@ -166,7 +167,7 @@ class Flow(FlowInParts):
         """Whether there are columns of integers, or pixels, whose noise a person may forget."""
         return self.config.domain.has_noise
 
-    def check_first_rows(self, x: Any, condition: Any = None) -> None:
+    def check_first_rows(self, x: Array, condition: Array | None = None) -> None:
         """Raises `ValueError` if rows are none of this flow, or integers have no noise.
 
         The likelihood of integers would have no bound.
@@ -179,7 +180,7 @@ class Flow(FlowInParts):
         self.config.domain.check_noise(x)
         self._batch(x, condition)
 
-    def trace(self, x: Any, condition: Any = None) -> Trace:
+    def trace(self, x: Array, condition: Array | None = None) -> Trace:
         """Runs the normalizing direction once and keeps every step's latent.
 
         Args:
@@ -192,12 +193,12 @@ class Flow(FlowInParts):
         """
         return self._pass("trace", self._bijector.trace, self._batch(x, condition))
 
-    def generative_trace(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, Trace]:
+    def generative_trace(self, z: Array, condition: Array | None = None) -> tuple[tf.Tensor, Trace]:
         """Returns x for latents `[..., D]`, and what `trace(x)` is up to rounding, in one pass."""
         batch = self._latents(z, condition)
         return self._pass("generative_trace", self._bijector.generative_trace, batch)
 
-    def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
+    def log_prob(self, x: Array, condition: Array | None = None) -> tf.Tensor:
         """Returns log p(x) `[...]`, in nats.
 
         Args:
@@ -207,15 +208,17 @@ class Flow(FlowInParts):
         """
         return self._pass("log_prob", self._log_prob, self._batch(x, condition))
 
-    def to_latent(self, x: Any, condition: Any = None) -> tf.Tensor:
+    def to_latent(self, x: Array, condition: Array | None = None) -> tf.Tensor:
         """Returns z `[..., D]` for data `[..., *event_shape]`."""
         return self._pass("to_latent", self._to_latent, self._batch(x, condition))
 
-    def to_data(self, z: Any, condition: Any = None) -> tf.Tensor:
+    def to_data(self, z: Array, condition: Array | None = None) -> tf.Tensor:
         """Returns x `[..., *event_shape]` for latents `[..., D]`."""
         return self._pass("to_data", self._to_data, self._latents(z, condition))
 
-    def to_data_and_fldj(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def to_data_and_fldj(
+        self, z: Array, condition: Array | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns x `[..., *event_shape]` and log|det dx/dz| `[...]` for latents `[..., D]`."""
         run = self._bijector.forward_and_fldj
         return self._pass("to_data_and_fldj", run, self._latents(z, condition))
@@ -223,7 +226,7 @@ class Flow(FlowInParts):
     def sample(
         self,
         n: int,
-        condition: Any = None,
+        condition: Array | None = None,
         *,
         temperature: float = 1.0,
         seed: int | None = None,
@@ -250,7 +253,7 @@ class Flow(FlowInParts):
     def sample_and_log_prob(
         self,
         n: int,
-        condition: Any = None,
+        condition: Array | None = None,
         *,
         temperature: float = 1.0,
         seed: int | None = None,
@@ -329,13 +332,13 @@ class Flow(FlowInParts):
         rows = self._rows_at_once[key in _GENERATIVE]
         return batch.unflatten(self._passes(key, function, *batch.tensors, rows_at_once=rows))
 
-    def _batch(self, x: Any, condition: Any) -> Batch:
+    def _batch(self, x: Array, condition: Array | None) -> Batch:
         self.config.domain.check_numbers(x)
         return flat_batch(
             x, condition, name="x", event_shape=self.event_shape, **self._of_conditions
         )
 
-    def _latents(self, z: Any, condition: Any) -> Batch:
+    def _latents(self, z: Array, condition: Array | None) -> Batch:
         return flat_batch(
             z, condition, name="z", event_shape=(self.latent_dims,), **self._of_conditions
         )

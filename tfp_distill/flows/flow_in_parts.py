@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import Segment, State, TracedChain, uninverted
 from tfp_distill.flows.batches import Batch
 from tfp_distill.flows.config import FlowConfig
@@ -90,13 +91,13 @@ class FlowInParts(PartwiseModel):
         """Names of the figures of a likelihood, see `likelihood_metrics`."""
         return self.active_losses
 
-    def first_input(self, x: Any, condition: Any = None) -> Handed:
+    def first_input(self, x: Array, condition: Array | None = None) -> Handed:
         """Returns the data as the first part receives them."""
         x, _, _ = self._batch(x, condition)
         return Handed(x, tf.zeros(tf.shape(x)[:1], x.dtype))
 
     def run_part(
-        self, part: int, handed: Handed, condition: Any = None
+        self, part: int, handed: Handed, condition: Array | None = None
     ) -> tuple[Handed, dict[str, tf.Tensor]]:
         """Returns what a part hands on, and the nll as if the flow ended after it.
 
@@ -133,7 +134,7 @@ class FlowInParts(PartwiseModel):
             lines.append(f"  {numbers:<7} {kind}")
         return "\n".join(lines) + ">"
 
-    def _batch(self, x: Any, condition: Any) -> Batch:
+    def _batch(self, x: Array, condition: Array | None) -> Batch:
         """Returns data and condition as tensors with one batch axis, checked."""
         raise NotImplementedError
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.flows.flow import Flow
 
 __all__ = ["interpolate", "interpolate_latents"]
@@ -37,7 +36,9 @@ def interpolate_latents(z_a: tf.Tensor, z_b: tf.Tensor, alphas: tf.Tensor) -> tf
     return mix * tf.math.divide_no_nan(norm, _norm(mix))
 
 
-def interpolate(flow: Flow, x_a: Any, x_b: Any, alphas: Any, condition: Any = None) -> tf.Tensor:
+def interpolate(
+    flow: Flow, x_a: Array, x_b: Array, alphas: Array, condition: Array | None = None
+) -> tf.Tensor:
     """Interpolates between data points through *all* of the flow's latents.
 
     See `interpolate_latents` for the formula.

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.compiling import uses_xla
 from tfp_distill.training.batches import (
     can_look_ahead,
@@ -61,7 +62,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         return True
 
     @abc.abstractmethod
-    def adapt(self, x: Any, condition: Any = None) -> None:
+    def adapt(self, x: Array, condition: Array | None = None) -> None:
         """Sets what depends on the data before training: statistics and initial weights."""
 
     @property
@@ -74,7 +75,7 @@ class CompiledModel(PartitionedModel, abc.ABC):
         """Whether `fit` looks at its first batches even where the model is adapted."""
         return False
 
-    def check_first_rows(self, x: Any, condition: Any = None) -> None:  # noqa: B027
+    def check_first_rows(self, x: Array, condition: Array | None = None) -> None:  # noqa: B027
         """Raises `ValueError` if the first batches are none to train on."""
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import keras
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import TracedChain
 
 __all__ = ["Handed", "OrderedRows", "PartedModel", "PartitionedTraining", "SteppedFlow"]
@@ -107,11 +108,11 @@ class PartedModel(Protocol):
     def part_variables(self, part: int) -> list[keras.Variable]:
         """Returns all variables that a part reads."""
 
-    def first_input(self, x: Any, condition: Any = None) -> Handed:
+    def first_input(self, x: Array, condition: Array | None = None) -> Handed:
         """Returns what the first part receives."""
 
     def run_part(
-        self, part: int, handed: Handed, condition: Any = None
+        self, part: int, handed: Handed, condition: Array | None = None
     ) -> tuple[Handed, dict[str, tf.Tensor]]:
         """Returns what a part hands on, of what it receives, and its losses `[batch]`."""
 

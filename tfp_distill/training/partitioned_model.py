@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import TracedChain
 from tfp_distill.training.contracts import Handed
 from tfp_distill.training.parts.part_optimizers import optimizers_of_parts, reset_optimizer
@@ -60,7 +61,7 @@ class PartitionedModel(keras.Model):
         """The weights that `weigh` gives the losses, as they are now; by default there are none."""
         return ()
 
-    def first_input(self, x: Any, condition: Any = None) -> Handed:
+    def first_input(self, x: Array, condition: Array | None = None) -> Handed:
         """Returns what the first part receives.
 
         Args:
@@ -70,7 +71,7 @@ class PartitionedModel(keras.Model):
         raise NotImplementedError
 
     def run_part(
-        self, part: int, handed: Handed, condition: Any = None
+        self, part: int, handed: Handed, condition: Array | None = None
     ) -> tuple[Handed, dict[str, tf.Tensor]]:
         """Returns what a part of the partition hands on, of what it receives, and its losses.
 
@@ -97,7 +98,7 @@ class PartitionedModel(keras.Model):
         """Returns how many numbers of a row a part receives, one behind the first one."""
         raise NotImplementedError
 
-    def part_input(self, part: int, x: Any, condition: Any = None) -> Handed:
+    def part_input(self, part: int, x: Array, condition: Array | None = None) -> Handed:
         """Returns what a part of the partition receives.
 
         Args:
@@ -111,7 +112,7 @@ class PartitionedModel(keras.Model):
         return handed
 
     def part_objectives(
-        self, x: Any, condition: tf.Tensor | None, parts: Collection[int]
+        self, x: Array, condition: tf.Tensor | None, parts: Collection[int]
     ) -> dict[int, dict[str, tf.Tensor]]:
         """Returns for each of `parts` what it minimises, as `loss`, and its losses by name.
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.compiling import inlined, shared_traces
 from tfp_distill.recomputation import recomputed_activations
 from tfp_distill.training.batches import unpack_batch, weighted_mean
@@ -224,7 +225,7 @@ class PartwiseModel(CompiledModel):
     def _tracing(self) -> contextlib.AbstractContextManager[None]:
         return inlined() if self.run_eagerly else shared_traces(not self._use_xla)
 
-    def _random(self, x: Any) -> StepRandom:
+    def _random(self, x: Array) -> StepRandom:
         """Returns the noise of this step: each replica takes that of its own rows of `x`."""
         random = StepRandom(self._seed, self._step.value)
         if self.distribute_strategy.num_replicas_in_sync == 1:
@@ -294,7 +295,7 @@ def _split(values: Sequence[Any], size: int) -> tuple[Sequence[Any], Sequence[An
     return values[:size], values[size:]
 
 
-def _num_rows(x: Any, weights: tf.Tensor | None) -> tf.Tensor:
+def _num_rows(x: Array, weights: tf.Tensor | None) -> tf.Tensor:
     """Returns the number of rows of a batch, or the sum of their weights."""
     if weights is not None:
         return tf.reduce_sum(tf.cast(weights, tf.float32))

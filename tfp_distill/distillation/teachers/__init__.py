@@ -1,6 +1,6 @@
 """What can teach: flows, distributions, and whatever makes samples."""
 
-from tfp_distill.distillation.teachers.choice import as_teacher, conditional_teacher
+from tfp_distill.distillation.teachers.choice import TeacherLike, as_teacher, conditional_teacher
 from tfp_distill.distillation.teachers.contracts import (
     AnyTeacher,
     Knowledge,
@@ -17,6 +17,7 @@ __all__ = [
     "Knowledge",
     "SampleTeacher",
     "Teacher",
+    "TeacherLike",
     "TeacherWithoutLatents",
     "as_teacher",
     "check_knowledge",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_distill.arrays import Array
 from tfp_distill.distillation.teachers.contracts import (
     AnyTeacher,
     Teacher,
@@ -19,10 +20,14 @@ from tfp_distill.distillation.teachers.distributions import teacher_of_distribut
 from tfp_distill.distillation.teachers.samples import SampleTeacher
 from tfp_distill.flows.config import check_at_least
 
-__all__ = ["as_teacher", "conditional_teacher"]
+__all__ = ["TeacherLike", "as_teacher", "conditional_teacher"]
+
+TeacherLike: TypeAlias = (
+    AnyTeacher | tfp.distributions.Distribution | Callable[[int, int], Any] | Array
+)
 
 
-def as_teacher(teacher: Any) -> AnyTeacher:
+def as_teacher(teacher: TeacherLike) -> AnyTeacher:
     """Returns a teacher of what there is.
 
     Args:

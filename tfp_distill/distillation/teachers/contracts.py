@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import Trace
 from tfp_distill.training import StepRandom
 
@@ -33,10 +34,12 @@ class Teacher(Protocol):
     event_shape: tuple[int, ...]
     num_steps: int
 
-    def trace(self, x: Any, condition: Any = None) -> Trace:
+    def trace(self, x: Array, condition: Array | None = None) -> Trace:
         """Runs data to latent: `latents[0]` is (standardised) data, `latents[k]` after step k."""
 
-    def to_data_and_fldj(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def to_data_and_fldj(
+        self, z: Array, condition: Array | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns x for latents `[batch, D]`, and log|det dx/dz| `[batch]`."""
 
 
@@ -67,14 +70,16 @@ class TeacherWithoutLatents(abc.ABC):
         self.description = description
 
     @abc.abstractmethod
-    def sample(self, random: StepRandom, rows: tf.Tensor | int, condition: Any = None) -> tf.Tensor:
+    def sample(
+        self, random: StepRandom, rows: tf.Tensor | int, condition: Array | None = None
+    ) -> tf.Tensor:
         """Returns samples `[rows, ...]`; the same source and rows give the same ones."""
 
     @abc.abstractmethod
-    def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
+    def log_prob(self, x: Array, condition: Array | None = None) -> tf.Tensor:
         """Returns the log-density `[batch]` in nats; 0 where it is not known."""
 
-    def trace(self, x: Any, condition: Any = None) -> Trace:
+    def trace(self, x: Array, condition: Array | None = None) -> Trace:
         """Returns a trace without latents, `[batch, 0]`, whose `log_prob` is the log-density."""
         x = tf.convert_to_tensor(x)
         return Trace((tf.zeros([tf.shape(x)[0], 0], x.dtype),), (self.log_prob(x, condition),))

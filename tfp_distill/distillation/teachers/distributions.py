@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import Trace, forward_and_fldj, inverse_and_ildj
 from tfp_distill.distillation.teachers.contracts import AnyTeacher, TeacherWithoutLatents
 from tfp_distill.training import StepRandom
@@ -72,7 +73,7 @@ class _Source:
         self.event_shape = tuple(self.first.event_shape)
         self.dtype = self.first.dtype
 
-    def at(self, condition: Any) -> tfp.distributions.Distribution:
+    def at(self, condition: Array | None) -> tfp.distributions.Distribution:
         """Returns the distribution for conditions `[n, C]`, None if there are none."""
         if not self.condition_dims:
             if condition is not None:
@@ -118,7 +119,7 @@ class DistributionTeacher:
         self._latent_shape = _latent_shape(first)
         self.num_steps = len(_steps(first.bijector, self.event_shape))
 
-    def trace(self, x: Any, condition: Any = None) -> Trace:
+    def trace(self, x: Array, condition: Array | None = None) -> Trace:
         """Runs data to latent, step by step; see `Teacher.trace`."""
         x = tf.convert_to_tensor(x)
         dtype, x = x.dtype, tf.cast(x, self._source.dtype)
@@ -130,7 +131,9 @@ class DistributionTeacher:
         latents[-1] = tf.reshape(x, [-1, int(np.prod(self._latent_shape))])
         return _cast(Trace(tuple(latents), tuple(ildjs)), dtype)
 
-    def to_data_and_fldj(self, z: Any, condition: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def to_data_and_fldj(
+        self, z: Array, condition: Array | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs latent to data; see `Teacher.to_data_and_fldj`."""
         z = tf.convert_to_tensor(z)
         dtype = z.dtype
@@ -156,14 +159,16 @@ class _DensityTeacher(TeacherWithoutLatents):
         )
         self._source = source
 
-    def sample(self, random: StepRandom, rows: tf.Tensor | int, condition: Any = None) -> tf.Tensor:
+    def sample(
+        self, random: StepRandom, rows: tf.Tensor | int, condition: Array | None = None
+    ) -> tf.Tensor:
         """As the distribution draws them; see `TeacherWithoutLatents.sample`."""
         distribution = self._source.at(condition)
         if distribution.batch_shape.rank:  # One for each condition of this replica's rows.
             return distribution.sample(seed=random.own_seeds())
         return random.rows_of(rows, lambda n, seeds: distribution.sample(n, seed=seeds))
 
-    def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
+    def log_prob(self, x: Array, condition: Array | None = None) -> tf.Tensor:
         """The distribution's; see `TeacherWithoutLatents.log_prob`."""
         x = tf.convert_to_tensor(x)
         if self.knows == "samples":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.distillation.teachers.contracts import TeacherWithoutLatents
 from tfp_distill.flows.config import check_at_least
 from tfp_distill.training import StepRandom
@@ -77,12 +78,14 @@ class SampleTeacher(TeacherWithoutLatents):
         super().__init__(samples.shape[1:], knows="samples", description=description)
         self._samples = tf.constant(samples)
 
-    def sample(self, random: StepRandom, rows: tf.Tensor | int, condition: Any = None) -> tf.Tensor:
+    def sample(
+        self, random: StepRandom, rows: tf.Tensor | int, condition: Array | None = None
+    ) -> tf.Tensor:
         """Draws of the kept samples, with replacement; see `TeacherWithoutLatents.sample`."""
         drawn = random._replace(stream="pairs").integers(rows, len(self._samples))
         return tf.gather(self._samples, drawn)
 
-    def log_prob(self, x: Any, condition: Any = None) -> tf.Tensor:
+    def log_prob(self, x: Array, condition: Array | None = None) -> tf.Tensor:
         """Zeros, in the place of a density that is not known."""
         return tf.zeros(tf.shape(x)[:1], tf.convert_to_tensor(x).dtype)
 

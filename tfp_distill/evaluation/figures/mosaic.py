@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from tfp_distill.arrays import Array
 from tfp_distill.flows.config import check_at_least
 
 __all__ = ["mosaic"]
@@ -14,7 +13,7 @@ _GAP_COLOUR = 230
 _SIZE_PER_GAP = 32  # The gap between images is a pixel wide for each so many of an image.
 
 
-def mosaic(images: Any, rows: int, columns: int) -> np.ndarray:
+def mosaic(images: Array, rows: int, columns: int) -> np.ndarray:
     """Returns images side by side, in the order of reading, with thin light gaps between them.
 
     Images of 1 channel are grey and of 3 channels RGB; the last one of 2 or 4 channels is their

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfp_distill.arrays import Array
 from tfp_distill.evaluation.images.features import FeatureExtractor, check_images
 from tfp_distill.evaluation.images.fingerprints import ImagesFingerprint
 
@@ -179,7 +180,7 @@ class _Moments:
         self.num = total
 
 
-def _batches(images: Any, size: int) -> Iterator[np.ndarray]:
+def _batches(images: Array, size: int) -> Iterator[np.ndarray]:
     """Yields checked batches of `size` images, the last one of fewer, however they come."""
     if hasattr(images, "shape"):
         array = images

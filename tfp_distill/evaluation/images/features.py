@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.compiling import compiled
 from tfp_distill.evaluation.images.fingerprints import model_fingerprint
 from tfp_distill.flows.config import check_at_least
@@ -117,7 +118,7 @@ class FeatureExtractor:
         """
         return model_fingerprint(self._model, salt=_PREPROCESSING)
 
-    def __call__(self, images: Any) -> np.ndarray:
+    def __call__(self, images: Array) -> np.ndarray:
         """Computes the features of images.
 
         Args:
@@ -150,7 +151,7 @@ class FeatureExtractor:
         return tf.cast(self._model(x, training=False), tf.float32)
 
 
-def check_images(*, minimum: int = 1, **arrays: Any) -> None:
+def check_images(*, minimum: int = 1, **arrays: Array) -> None:
     """Raises `ValueError` unless every array holds RGB or grey images as bytes.
 
     Args:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
+
+from tfp_distill.arrays import Array
 
 __all__ = ["DataRange", "SampleQuality", "sample_quality"]
 
@@ -34,7 +35,7 @@ class DataRange:
     tolerance: np.ndarray
 
     @classmethod
-    def of_rows(cls, rows: Any) -> DataRange:
+    def of_rows(cls, rows: Array) -> DataRange:
         """Returns the range of rows `[n, D]`, at least one and finite.
 
         Raises:
@@ -54,7 +55,7 @@ class DataRange:
             raise ValueError(f"`rows` must be finite, got values from {low} to {high}.")
         return cls(low, high, mean, np.where(scale > 0, scale, 1.0), tolerance)
 
-    def outside(self, x: Any) -> np.ndarray:
+    def outside(self, x: Array) -> np.ndarray:
         """Returns which rows `[m]` of x `[m, D]` are outside in any column, or not finite.
 
         x < low - tolerance  or  x > high + tolerance
@@ -86,7 +87,7 @@ class SampleQuality:
     largest_z: float
 
 
-def sample_quality(samples: Any, data_range: DataRange, held_out: Any) -> SampleQuality:
+def sample_quality(samples: Array, data_range: DataRange, held_out: Array) -> SampleQuality:
     """Compares samples with the range of the training data.
 
     Args:
@@ -113,7 +114,7 @@ def sample_quality(samples: Any, data_range: DataRange, held_out: Any) -> Sample
     )
 
 
-def _check_rows(name: str, rows: Any, dims: int | None = None) -> None:
+def _check_rows(name: str, rows: Array, dims: int | None = None) -> None:
     shape = np.shape(rows)
     if len(shape) != 2 or (dims is not None and shape[1] != dims):
         expected = f"('n', {'D' if dims is None else dims})"

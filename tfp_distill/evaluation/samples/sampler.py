@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from tfp_distill.arrays import Array
 from tfp_distill.evaluation.flow_result import Result
 from tfp_distill.evaluation.paired import PairedDifference, paired_difference
 from tfp_distill.evaluation.samples.two_sample import TwoSampleTest, two_sample_auc
@@ -47,11 +47,11 @@ class SamplerComparison:
 
 
 def compare_sampler(
-    teacher_samples: Any,
-    student_samples: Any,
+    teacher_samples: Array,
+    student_samples: Array,
     *,
-    teacher_log_probs: Any,
-    student_log_probs: Any,
+    teacher_log_probs: Array,
+    student_log_probs: Array,
     seed: int = 0,
 ) -> SamplerComparison:
     """Compares a student with its teacher.

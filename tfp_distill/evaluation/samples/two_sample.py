@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tfp_distill.arrays import Array
 
 __all__ = ["TwoSampleTest", "two_sample_auc"]
 
@@ -36,7 +37,7 @@ class TwoSampleTest:
     num_b: int
 
 
-def two_sample_auc(a: Any, b: Any, *, seed: int = 0) -> TwoSampleTest:
+def two_sample_auc(a: Array, b: Array, *, seed: int = 0) -> TwoSampleTest:
     """Trains a small network to tell rows of a from rows of b, and tests it on other rows.
 
     Half of the rows of each, drawn at random, train a network of two hidden layers, and the other

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_distill.arrays import Array
 from tfp_distill.bijectors import named_visits
 from tfp_distill.training.partwise_model import PartwiseModel
 from tfp_distill.training.step_metrics import losses_by_name
@@ -51,7 +51,7 @@ class StopOnSkippedSteps(keras.callbacks.Callback):
       ValueError: if there are no rows, or `patience` is not positive.
     """
 
-    def __init__(self, x: Any, condition: Any = None, *, patience: int = 100) -> None:
+    def __init__(self, x: Array, condition: Array | None = None, *, patience: int = 100) -> None:
         super().__init__()
         if len(x) < 1:
             raise ValueError("`x` must have at least one row, got none.")
