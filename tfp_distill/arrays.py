@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import numbers
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["Array", "as_numbers", "check_finite", "check_numbers"]
+__all__ = ["Array", "as_numbers", "check_finite", "check_numbers", "rows_to_look_at"]
 
 # TensorFlow has no types of its own.
 Array: TypeAlias = np.ndarray | tf.Tensor | tf.Variable
+_VALUES_TO_LOOK_AT = 2_000_000
 
 
 def as_numbers(name: str, values: Any, dtype: str) -> tf.Tensor:
@@ -55,6 +58,11 @@ def check_finite(name: str, values: Any) -> None:
     number = np.count_nonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
     if number:
         raise ValueError(f"`{name}` must be finite, got {number:,} of {len(values):,} rows not so.")
+
+
+def rows_to_look_at(example_shape: Sequence[int]) -> int:
+    """Returns how many examples are looked at before a training: of two million values, or two."""
+    return max(2, _VALUES_TO_LOOK_AT // max(1, math.prod(example_shape)))
 
 
 def _is_real(dtype: np.dtype | tf.DType) -> bool:

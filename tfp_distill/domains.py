@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -12,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.arrays import Array
+from tfp_distill.arrays import Array, rows_to_look_at
 from tfp_distill.columns import Columns, DequantizedRows
 from tfp_distill.pixels import DequantizedImages, PixelFormat
 
@@ -20,7 +19,6 @@ __all__ = ["CONTINUOUS_ROWS", "Domain", "Examples", "ImageDomain", "RowDomain"]
 
 # An image has many more dimensions than a row: this many values are looked at instead.
 _VALUES_AT_ONCE = 300_000
-_VALUES_TO_BEGIN_WITH = 2_000_000
 
 
 class Examples(Protocol):
@@ -245,4 +243,4 @@ class ImageDomain(Domain):
 
     def rows_to_begin_with(self, number: int, example_shape: Sequence[int]) -> int:
         """At most two million values, because each image takes longer than a row."""
-        return min(number, max(2, _VALUES_TO_BEGIN_WITH // math.prod(example_shape)))
+        return min(number, rows_to_look_at(example_shape))

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.arrays import check_finite
+from tfp_distill.arrays import check_finite, rows_to_look_at
 from tfp_distill.bijectors import Standardize, StandardizeBounded, TracedChain
 from tfp_distill.columns import Columns, are_integers
 from tfp_distill.domains import Domain
@@ -19,7 +19,6 @@ __all__ = ["ColumnStatistics", "adapt_bijector", "pixels_to_adapt_to", "statisti
 _MOST_SHOWN = 10
 _MOST_ROWS = 50_000
 _NOISE_SEED = 0
-_MOST_VALUES_OF_IMAGES = 2_000_000
 
 
 class ColumnStatistics(Protocol):
@@ -121,7 +120,7 @@ def _standardize(
 
 def _evenly(x: np.ndarray) -> slice:
     """Returns which rows, or images, are enough."""
-    limit = _MOST_ROWS if x.ndim == 2 else max(2, _MOST_VALUES_OF_IMAGES // max(1, x[:1].size))
+    limit = _MOST_ROWS if x.ndim == 2 else rows_to_look_at(x.shape[1:])
     return slice(None, None, max(1, -(-len(x) // limit)))
 
 

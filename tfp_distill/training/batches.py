@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_distill.arrays import check_finite, check_numbers
+from tfp_distill.arrays import check_finite, check_numbers, rows_to_look_at
 from tfp_distill.training.contracts import OrderedRows
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
 
 _DATASETS = (tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset)
 _ROWS = 4096
-_VALUES = 2_000_000
 
 
 def without_tuner(data: Any) -> Any:
@@ -172,7 +170,7 @@ def first_rows(
         found.append([_whole(value, strategy) for value in values])
         first = found[0][0]
         rows += len(found[-1][0])
-        limit = min(_ROWS, _VALUES // max(1, math.prod(np.shape(first)[1:])))
+        limit = min(_ROWS, rows_to_look_at(np.shape(first)[1:]))
         if rows >= limit:
             break
     if not found:
