@@ -5,6 +5,7 @@ import contextlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from interruption import Interrupt
 from part_flows import data, equal, make_flow, states
 
@@ -142,12 +143,13 @@ def test_fit_only_counts_the_steps_of_the_data_that_it_was_given():
     flow, expected = _compiled(boundaries=(2,)), _compiled(boundaries=(2,))
     rows = _rows()
     schedule = PartSchedule("sequential", 1, end_to_end_epochs=1, prefix_cache=PrefixCache(rows))
-    nothing = np.full([2 * _BATCH, 3], np.nan, np.float32)
-    flow.fit(nothing, batch_size=_BATCH, epochs=3, callbacks=[schedule], verbose=0)
+    # Nothing looks at the batches of a dataset before they are used.
+    nothing = tf.data.Dataset.from_tensors(np.full([_BATCH, 3], np.nan, np.float32)).repeat(2)
+    flow.fit(nothing, epochs=3, callbacks=[schedule], verbose=0)
     _fit(expected, rows, None, 1, end_to_end_epochs=1)
     _assert_same(flow, expected)
     # Without a cache the model takes what it is given again.
-    flow.fit(nothing, batch_size=_BATCH, verbose=0)
+    flow.fit(nothing, verbose=0)
     assert flow.skipped_steps == 2
 
 
