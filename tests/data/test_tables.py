@@ -70,6 +70,23 @@ def test_a_file_of_comments_has_no_rows(tmp_path):
         load(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv.gz"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_of_unicode(tmp_path, name, encoding):
+    content = ("Größe\tx\n" + lines(values(dims=2), "\t")).encode(encoding)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    data = load(path, split="by_order")
+    assert data.feature_names == ("Größe", "x")
+    np.testing.assert_array_equal(in_order(data), values(dims=2).astype(np.float32))
+
+
+def test_other_text_is_refused_by_its_byte(tmp_path):
+    (tmp_path / "a.csv").write_bytes(("Größe,x\n" + lines(values(dims=2))).encode("latin-1"))
+    with pytest.raises(ValueError, match=r"in UTF-8, got .*a\.csv, which holds the byte 0xf6: "):
+        load(tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize("separator", [";", "\t", " "])
 def test_commas_for_points(tmp_path, separator):
     rows = [[str(x).replace(".", ",") for x in row] for row in values()]

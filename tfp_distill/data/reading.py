@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -38,6 +39,11 @@ def reading(path: pathlib.Path, kind: str) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`source` must be a {kind} file in UTF-8, got {path}, which holds the byte "
+            f"{error.object[error.start]:#x}: save it in that encoding"
+        ) from error
     except Exception as error:
         reason = short(str(error) or type(error).__name__)
         raise ValueError(
@@ -76,12 +82,16 @@ def open_binary(path: pathlib.Path) -> gzip.GzipFile | io.BufferedReader:
 
 
 def open_text(path: pathlib.Path) -> IO[str]:
-    """Opens a file of text that may be compressed with gzip, as far as it unpacks in proportion."""
+    """Opens a file of text that may be compressed with gzip, as far as it unpacks in proportion.
+
+    The text is in UTF-8, or in UTF-16 with the mark that spreadsheets put before it.
+    """
     file = open_binary(path)
     if isinstance(file, gzip.GzipFile):
         limit = max(_SMALLEST_TEXT_LIMIT, _TEXT_RATIO * path.stat().st_size)
         file = io.BufferedReader(_Limited(file, limit), buffer_size=2**17)
-    return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    is_utf16 = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return io.TextIOWrapper(file, encoding="utf-16" if is_utf16 else "utf-8-sig", newline="")
 
 
 def _is_gzip(path: pathlib.Path) -> bool:
