@@ -314,6 +314,13 @@ class TestFolder:
             load_file(tmp_path)
         assert load_file(tmp_path, image_size=4).train.shape == (16, 4, 4, 3)
 
+    def test_pixels_of_16_bits_are_refused(self, tmp_path):
+        write_folder(tmp_path, draw(10, 4, 4, 3))
+        twelve_bits = np.full([4, 4, 3], 4095, np.uint16)
+        (tmp_path / "005.png").write_bytes(tf.io.encode_png(twelve_bits).numpy())
+        with pytest.raises(ValueError, match=r"at most 8 bits .*, got 16 in .*005\.png: scale"):
+            load_file(tmp_path)
+
     @pytest.mark.parametrize("suffix", [".png", ".jpg"])
     def test_damaged(self, tmp_path, suffix):
         write_folder(tmp_path, draw(300, 16, 16, 3), suffix)

@@ -119,6 +119,15 @@ def read_headers(paths: list[pathlib.Path], image_size: int | None) -> int:
     return number
 
 
+def _check_depth(path: pathlib.Path, depth: int) -> None:
+    # Often of fewer bits than it has room for, of which decoders keep the highest 8.
+    if depth > 8:
+        raise ValueError(
+            f"`source` must hold images of at most 8 bits a channel, got {depth} in {path}: scale "
+            "them to 0 to 255 beforehand."
+        )
+
+
 def _check_pixels(path: pathlib.Path, header: ImageHeader) -> None:
     pixels, allowed = header.height * header.width, path.stat().st_size * _PIXELS_A_BYTE
     if not 0 < pixels <= max(_PIXELS, allowed):
@@ -184,13 +193,14 @@ def read_header(path: pathlib.Path) -> ImageHeader:
     """Reads the size of a PNG or JPEG file, whatever its name, without decoding it.
 
     Raises:
-      ValueError: If it is neither, or ends amid its header.
+      ValueError: If it is neither, has 16 bits a channel, or ends amid its header.
     """
     try:
         with path.open("rb") as file:
             start = file.read(26)
             if start.startswith(_PNG):
-                width, height, _, colour = struct.unpack(">IIBB", start[16:])
+                width, height, depth, colour = struct.unpack(">IIBB", start[16:])
+                _check_depth(path, depth)
                 return ImageHeader(height, width, _PNG_CHANNELS[colour])
             if start.startswith(b"\xff\xd8"):
                 return _read_jpeg_header(file)
