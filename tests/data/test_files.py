@@ -171,11 +171,24 @@ def test_npz_by_the_names_of_keras_with_labels(tmp_path):
         np.testing.assert_array_equal(getattr(data, name), rows.astype(np.float32))
 
 
+@pytest.mark.parametrize(("held_out", "missing"), [("val", "test"), ("test", "validation")])
+def test_what_an_npz_has_not_is_split_off(tmp_path, held_out, missing):
+    parts = {"train": values()[:40], held_out: values()[40:]}
+    np.savez(tmp_path / "mine.npz", **parts)
+    data = load(tmp_path / "mine.npz")
+    kept = data.validation if held_out == "val" else data.test
+    np.testing.assert_array_equal(kept, parts[held_out].astype(np.float32))
+    drawn = np.concatenate([data.train, getattr(data, missing)])
+    assert data.train.shape == (36, 3) and getattr(data, missing).shape == (4, 3)
+    assert {*map(tuple, drawn)} == {*map(tuple, parts["train"].astype(np.float32))}
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"train": values(), "x_train": values()}, r"got \['train', 'x_train'\]"),
-        ({"train": values(), "test": values()}, r"got \['test', 'train'\]"),
+        ({"validation": values(), "test": values()}, r"got \['test', 'validation'\]"),
+        ({"train": values(), "more": values()}, r"got \['more', 'train'\]"),
         (
             {"train": values(), "validation": values(), "test": values(dims=2)},
             r"same columns, got \(50, 3\) and \(50, 3\) and \(50, 2\)",

@@ -142,7 +142,10 @@ class TestArrays:
             ({"a": np.zeros([9, 3, 8, 8], np.uint8)}, r"1 to 4 channels, got \[9, 3, 8, 8\] in"),
             ({"a": np.zeros([9, 0, 8], np.uint8)}, r"1 to 4 channels, got \[9, 0, 8\] in"),
             ({"a": draw(9, 4, 4), "b": draw(9, 4, 4)}, r"one array .* got \['a', 'b'\] in"),
-            ({"train": draw(9, 4, 4), "val": draw(9, 4, 4)}, r"train, test .*\['train', 'val'\]"),
+            (
+                {"test": draw(9, 4, 4), "val": draw(9, 4, 4)},
+                r"train and .*\['test', 'validation'\]",
+            ),
             (
                 {"train": draw(9, 4, 4), "test": draw(9, 5, 4)},
                 r"of one size, got \[9, 4, 4\] in 'train' and \[9, 5, 4\] in 'test'",

@@ -65,11 +65,11 @@ def load(
       column names, `.csv`, `.tsv` or `.txt`, compressed (`.csv.gz`) or not, with commas,
       semicolons, tabs, bars or blanks between values, and points or, where it is certain, commas
       before decimals. Comments (`#`) may precede the names. What is missing is empty, `?` or as
-      pandas has it. A `.npz` file may hold arrays `train`, `validation` and `test`, or `x_train`
-      and so on, and labels beside them; all other files are split. The columns of arrays are called
-      x0, x1, and so on. A file with columns that no flow can model is refused: text, constants,
-      numbers of rows, what follows exactly from other columns, numbers that float32 cannot tell
-      apart.
+      pandas has it. A `.npz` file may hold arrays `train` and `validation` or `test` or both, or
+      `x_train` and so on, and labels beside them; what it has not is split off. The columns of
+      arrays are called x0, x1, and so on. A file with columns that no flow can model is refused:
+      text, constants, numbers of rows, what follows exactly from other columns, numbers that
+      float32 cannot tell apart.
     - `"digits"`: 1,797 images of handwritten digits, 8x8 pixels of 4 bits, that come with the
       library.
     - `"mnist"`, `"fashion_mnist"`, `"cifar10"`, `"celeb_a"` (a centre crop of 148x148 pixels,

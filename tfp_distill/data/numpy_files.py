@@ -16,13 +16,16 @@ from tfp_distill.data.reading import check_unpacked
 __all__ = [
     "SUFFIXES",
     "ArrayHeader",
+    "check_parts",
     "read_arrays",
     "read_headers",
 ]
 
 SUFFIXES = (".npy", ".npz")
 
-_KERAS_PARTS = {
+_OTHER_NAMES = {
+    "val": "validation",
+    "valid": "validation",
     "x_train": "train",
     "x_val": "validation",
     "x_valid": "validation",
@@ -46,7 +49,7 @@ def read_headers(path: pathlib.Path) -> dict[str, ArrayHeader]:
 
     Returns:
       A header by the name of each array; that of a .npy file is "images", and parts that are called
-      as Keras calls them, x_train and so on, are train, validation and test.
+      as Keras calls them, x_train and so on, or val, are train, validation and test.
     """
     if path.suffix.lower() == ".npy":
         return {_ONLY: _read_header(path, path.stat().st_size)}
@@ -69,10 +72,29 @@ def read_arrays(path: pathlib.Path, names: Iterable[str]) -> dict[str, np.ndarra
         return {name: stored[stored_as[name]] for name in names}
 
 
+def check_parts(path: pathlib.Path, names: Iterable[str], kind: str) -> None:
+    """Checks that the arrays of a file are one, or parts to train with and to hold out.
+
+    Args:
+      path: The file.
+      names: Of its arrays of this kind.
+      kind: What they hold, rows or images.
+
+    Raises:
+      ValueError: If they are not.
+    """
+    names = set(names)
+    if len(names) != 1 and not {"train"} <= names <= {"train", "validation", "test"}:
+        raise ValueError(
+            f"`source` must hold one array of {kind}, or train and validation or test or both, got "
+            f"{sorted(names)} in {path}."
+        )
+
+
 def _names_of(stored: Iterable[str]) -> dict[str, str]:
     """Returns what arrays are stored as, by what they are called here."""
     stored = list(stored)
-    own = {name: _KERAS_PARTS.get(name.lower(), name) for name in stored}
+    own = {name: _OTHER_NAMES.get(name.lower(), name) for name in stored}
     return {name if own[name] in stored else own[name]: name for name in stored}
 
 

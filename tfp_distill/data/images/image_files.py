@@ -19,7 +19,6 @@ __all__ = [
     "read_idx",
 ]
 
-_PART_NAMES = ("train", "validation", "test")
 _IDX_TYPES = {
     0x08: "uint8",
     0x09: "int8",
@@ -110,8 +109,8 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
       path: The file.
 
     Returns:
-      uint8 `[n, H, W, C]` by the names train, test and, maybe, validation; or a single array, under
-      any name.
+      uint8 `[n, H, W, C]` by the names train and validation or test or both; or a single array,
+      under any name.
 
     Raises:
       ValueError: If the file is damaged, or its arrays break a rule.
@@ -127,12 +126,7 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _check_headers(path: pathlib.Path, headers: dict[str, ArrayHeader]) -> None:
-    names = set(headers)
-    if len(names) != 1 and not {"train", "test"} <= names <= set(_PART_NAMES):
-        raise ValueError(
-            "`source` must hold either one array of images or arrays named train, test and, "
-            f"optionally, validation, got {sorted(names)} in {path}."
-        )
+    numpy_files.check_parts(path, headers, "images")
     for name, (shape, dtype) in headers.items():
         _check(path, f" in {name!r}", shape, dtype.name)
     if len({(*shape, 1)[1:4] for shape, _ in headers.values()}) > 1:

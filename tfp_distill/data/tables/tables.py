@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,13 +17,13 @@ from tfp_distill.data.tables.text_tables import MAX_INTEGER, Columns, too_large
 __all__ = [
     "SUFFIXES",
     "Table",
+    "Tables",
     "read_tables",
     "table_suffix",
 ]
 
 SUFFIXES = (*numpy_files.SUFFIXES, ".parquet", *text_tables.SUFFIXES)
 
-_PART_NAMES = ("train", "validation", "test")
 _MAX_COLUMNS = 4096
 
 
@@ -42,6 +43,10 @@ class Table:
     problems: dict[str, str]
 
 
+# To train on, to validate and to test with; None where a file holds none.
+Tables: TypeAlias = tuple[Table, Table | None, Table | None]
+
+
 def table_suffix(path: pathlib.Path) -> str:
     """Returns the end of a file's name that says what it holds, such as .csv or .csv.gz."""
     *_, last = ["", *path.suffixes]
@@ -50,9 +55,7 @@ def table_suffix(path: pathlib.Path) -> str:
     return last.lower()
 
 
-def read_tables(
-    path: pathlib.Path, columns: Sequence[str], drop_columns: Sequence[str]
-) -> list[Table]:
+def read_tables(path: pathlib.Path, columns: Sequence[str], drop_columns: Sequence[str]) -> Tables:
     """Reads the columns of a file that are asked for.
 
     Args:
@@ -61,7 +64,7 @@ def read_tables(
       drop_columns: Names of columns that are left out.
 
     Returns:
-      One table, or those of training, validation and test.
+      The table to train on, and those of validation and test where a file holds them.
 
     Raises:
       ValueError: If the file is damaged or its columns break a rule.
@@ -77,7 +80,8 @@ def read_tables(
         read_columns = _read_parquet if suffix == ".parquet" else text_tables.read_columns
         values, problems = read_columns(path, places)
     chosen = [names[place] for place in places]
-    return [Table(tuple(chosen), values, {chosen[i]: text for i, text in problems.items()})]
+    table = Table(tuple(chosen), values, {chosen[i]: text for i, text in problems.items()})
+    return table, None, None
 
 
 def _choose(
@@ -115,24 +119,14 @@ def _some(names: Sequence[str]) -> str:
     return f"[{shown}]" if len(names) <= 20 else f"[{shown}, and {len(names) - 20:,} more]"
 
 
-def _read_arrays(
-    path: pathlib.Path, columns: Sequence[str], drop_columns: Sequence[str]
-) -> list[Table]:
+def _read_arrays(path: pathlib.Path, columns: Sequence[str], drop_columns: Sequence[str]) -> Tables:
     suffix = table_suffix(path)
     with reading(path, suffix):
         headers = numpy_files.read_headers(path)
     rows = {name: header for name, header in headers.items() if len(header.shape) > 1}
     headers = rows or headers  # Labels may lie beside the rows.
-    if len(headers) == 1:
-        part_names = list(headers)
-    elif set(headers) == set(_PART_NAMES):
-        part_names = list(_PART_NAMES)
-    else:
-        raise ValueError(
-            "`source` must hold either one array or arrays named train, validation and test, got "
-            f"{sorted(headers)} in {path}."
-        )
-    shapes = [headers[name].shape for name in part_names]
+    numpy_files.check_parts(path, headers, "rows")
+    shapes = [header.shape for header in headers.values()]
     if any(len(shape) != 2 for shape in shapes) or len({shape[1] for shape in shapes}) > 1:
         raise ValueError(
             "`source` must hold arrays of shape [rows, columns] with the same columns, got "
@@ -140,19 +134,19 @@ def _read_arrays(
         )
     places = _choose(path, [f"x{i}" for i in range(shapes[0][1])], columns, drop_columns)
     names = tuple(f"x{place}" for place in places)
-    unfit = {str(headers[n].dtype) for n in part_names if headers[n].dtype.kind not in "biuf"}
+    unfit = {str(own.dtype) for own in headers.values() if own.dtype.kind not in "biuf"}
     if unfit:
         problem = f"is not numeric (it is of type {' and '.join(sorted(unfit))})"
-        empty = np.zeros([0, len(names)])
-        return [Table(names, empty, dict.fromkeys(names, problem)) for _ in part_names]
+        return Table(names, np.zeros([0, len(names)]), dict.fromkeys(names, problem)), None, None
     with reading(path, suffix):
-        arrays = numpy_files.read_arrays(path, part_names)
-    tables = []
-    for name in part_names:
-        array = arrays[name].astype(np.uint8) if arrays[name].dtype == bool else arrays[name]
-        whole = places == list(range(array.shape[1]))
-        tables.append(Table(names, array if whole else array[:, places], {}))
-    return tables
+        arrays = numpy_files.read_arrays(path, headers)
+    whole = places == list(range(shapes[0][1]))
+    tables = {}
+    for name, array in arrays.items():
+        values = array.astype(np.uint8) if array.dtype == bool else array
+        tables[name] = Table(names, values if whole else values[:, places], {})
+    train = tables.pop("train") if len(tables) > 1 else tables.popitem()[1]
+    return train, tables.get("validation"), tables.get("test")
 
 
 def _read_parquet_names(path: pathlib.Path) -> list[str]:

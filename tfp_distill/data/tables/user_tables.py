@@ -11,7 +11,7 @@ import numpy as np
 
 from tfp_distill.data.splits import SPLITS, check_sizes, draw_missing, first_rows
 from tfp_distill.data.tables.look import ColumnLook, look_at, rising_columns
-from tfp_distill.data.tables.tables import SUFFIXES, Table, read_tables, table_suffix
+from tfp_distill.data.tables.tables import SUFFIXES, Table, Tables, read_tables, table_suffix
 
 __all__ = [
     "SUFFIXES",
@@ -104,7 +104,7 @@ def load_file(path: pathlib.Path, options: TableOptions) -> Parts:
     if not names:
         raise ValueError(f"`source` must have at least 1 column, got [] in {path}.")
     problems: dict[str, str] = {}
-    parts, dropped = _split(path, tables, options, problems)
+    parts, dropped = _split(tables, options, problems)
     if len(problems) < len(names):
         sizes = [len(part) for part in parts]
         check_sizes(sizes, "rows", f"the {sum(sizes)} rows of {path}")
@@ -161,15 +161,19 @@ def read_rows(path: pathlib.Path, names: tuple[str, ...], *, argument: str) -> n
     return np.ascontiguousarray(table.values, np.float32)
 
 
-def _read(path: pathlib.Path, options: TableOptions) -> list[Table]:
-    """Returns one table, or those of training, validation and test, where None is drawn."""
+def _read(path: pathlib.Path, options: TableOptions) -> Tables:
+    """Returns the table to train on, and those to validate and to test with; None is drawn."""
     held_out = {"validation_data": options.validation_data, "test_data": options.test_data}
     for argument, file in {"source": path, **held_out}.items():
         if file is not None and not file.is_file():
             raise ValueError(f"`{argument}` must be an existing file, got {file}.")
     tables = read_tables(path, options.columns, options.drop_columns)
-    if len(tables) == 1:
-        return tables
+    if tables[1:] == (None, None):
+        validation, test = (
+            None if file is None else _read_held_out(file, argument, tables[0].names)
+            for argument, file in held_out.items()
+        )
+        return tables[0], validation, test
     for argument, file in held_out.items():
         if file is not None:
             raise ValueError(
@@ -183,24 +187,15 @@ def _read(path: pathlib.Path, options: TableOptions) -> list[Table]:
 
 
 def _split(
-    path: pathlib.Path, tables: list[Table], options: TableOptions, problems: dict[str, str]
+    tables: Tables, options: TableOptions, problems: dict[str, str]
 ) -> tuple[list[np.ndarray], int]:
     """Returns the rows of each part, and the number of rows that were left out.
 
     What is wrong with columns is added to `problems`.
     """
     names = tables[0].names
-    parts: list[np.ndarray | None] = [table.values for table in tables]
-    if len(parts) == 1:
-        parts += [None, None]
-        for place, argument in ((1, "validation_data"), (2, "test_data")):
-            file = getattr(options, argument)
-            if file is None:
-                continue
-            table = _read_held_out(file, argument, names)
-            tables = [*tables, table]
-            parts[place] = table.values
-    for table in tables:
+    parts = [None if table is None else table.values for table in tables]
+    for table in filter(None, tables):
         for name, problem in table.problems.items():
             problems.setdefault(name, problem)
     present = [part for part in parts if part is not None]
@@ -238,7 +233,7 @@ def _read_held_out(path: pathlib.Path, argument: str, names: tuple[str, ...]) ->
                 f"`{argument}` must have the columns {list(names)} of `source`, got {path} without."
             ) from error
         raise ValueError(str(error).replace("`source`", f"`{argument}`")) from error
-    if len(tables) > 1:
+    if tables[1:] != (None, None):
         raise ValueError(f"`{argument}` must hold one array, got parts in {path}.")
     return tables[0]
 
