@@ -69,6 +69,21 @@ def test_it_starts_as_a_rotation_that_the_seed_chooses(dims):
     assert np.max(np.abs(matrix - _matrix(InvertibleLinear(dims, seed=2)))) > 0.1
 
 
+@pytest.mark.parametrize("dims", [1, 2, 5, 6, 63])
+def test_it_may_start_as_a_permutation_that_exchanges_the_halves(dims):
+    first = _matrix(InvertibleLinear(dims, start="permutation", seed=1)).argmax(axis=1)
+    np.testing.assert_array_equal(
+        _matrix(InvertibleLinear(dims, start="permutation", seed=1)), np.eye(dims)[first]
+    )
+    half = dims // 2
+    assert sorted(first) == list(range(dims)) and set(first[dims - half :]) == set(range(half))
+    if dims > 5:
+        other = InvertibleLinear(dims, start="permutation", seed=2)
+        assert (_matrix(other).argmax(axis=1) != first).any()
+    with pytest.raises(ValueError, match="`start` must be one of rotation, permutation, got 'no'"):
+        InvertibleLinear(dims, start="no")
+
+
 def test_signs_and_permutation_are_not_trained():
     (layer,) = InvertibleLinear(4).keras_layers
     assert {w.name for w in layer.non_trainable_weights} == {"sign", "permutation"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import scipy.linalg
 import tensorflow as tf
@@ -20,16 +22,25 @@ class InvertibleLinear(KerasBijector):
 
     at every position of an image `[H, W, C]` (H*W is 1 for vectors). P is a fixed permutation, L
     unit lower triangular, U strictly upper triangular, and the signs are fixed. Only free entries
-    are weights: C(C-1)/2 of L, C(C-1)/2 of U and C of log_scale, C^2 in all. W starts as a random
-    rotation. The normalizing direction, which training takes, inverts no matrix. The generative
-    direction solves two triangular systems once for all rows of the batch, with the columns of P^-1
-    as right-hand sides, so that a row costs a product with a matrix, as it does the other way.
+    are weights: C(C-1)/2 of L, C(C-1)/2 of U and C of log_scale, C^2 in all. The normalizing
+    direction, which training takes, inverts no matrix. The generative direction solves two
+    triangular systems once for all rows of the batch, with the columns of P^-1 as right-hand sides,
+    so that a row costs a product with a matrix, as it does the other way.
+
+    W starts as a random rotation; or as a permutation, which leaves every column what it is, so
+    that a transform of single columns meets their atoms and bounds (Durkan et al., 2019, start with
+    permutations). That one exchanges the two halves, each in random order: what a coupling lets
+    through, the next one changes.
 
     Args:
       channels: size C of the last axis.
       event_ndims: 1 for vectors, 3 for images.
-      seed: seed of the initial rotation.
+      start: "rotation" or "permutation", what W is at first.
+      seed: seed of the first W.
       name: name of the bijector and of its layer.
+
+    Raises:
+      ValueError: if `start` is neither.
     """
 
     def __init__(
@@ -37,16 +48,18 @@ class InvertibleLinear(KerasBijector):
         channels: int,
         *,
         event_ndims: int = 1,
+        start: Literal["rotation", "permutation"] = "rotation",
         seed: int = 0,
         name: str = "invertible_linear",
     ) -> None:
-        rotation = np.linalg.qr(np.random.RandomState(seed).normal(size=(channels, channels)))[0]
+        if start not in _STARTS:
+            raise ValueError(f"`start` must be one of {', '.join(_STARTS)}, got {start!r}.")
         self._channels = channels
         self._strictly_lower = np.tril_indices(channels, -1)
         self._strictly_upper = np.triu_indices(channels, 1)
         self._entries = self._entries_of_places()
         self._places = np.argsort(self._entries, axis=None)[: channels**2]
-        factors = self._factorize(rotation)
+        factors = self._factorize(_STARTS[start](channels, np.random.RandomState(seed)))
         fixed = {key: factors.pop(key) for key in ("permutation", "sign")}
         self._weights = weights_layer(name, trainable=factors, fixed=fixed)
         super().__init__(
@@ -142,3 +155,16 @@ class InvertibleLinear(KerasBijector):
         y = tf.reshape(function(tf.reshape(x, [-1, self._channels])), tf.shape(x))
         y.set_shape(x.shape)
         return y
+
+
+def _rotation(channels: int, random: np.random.RandomState) -> np.ndarray:
+    return np.linalg.qr(random.normal(size=(channels, channels)))[0]
+
+
+def _permutation(channels: int, random: np.random.RandomState) -> np.ndarray:
+    """Returns the one that puts the second half before the first, each in random order."""
+    first, second = np.split(np.arange(channels), [channels // 2])
+    return np.eye(channels)[np.concatenate([random.permutation(second), random.permutation(first)])]
+
+
+_STARTS = {"rotation": _rotation, "permutation": _permutation}

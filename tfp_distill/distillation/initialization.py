@@ -48,10 +48,10 @@ def align_with_teacher(
 ) -> None:
     """Initialises a Glow student so that its latents start in the teacher's frame.
 
-    A Glow step begins with a random rotation, so that the latents of two trained flows agree about
-    no axis, and a loss between them first of all asks the student to undo its own rotation. Here
-    the linear map of each student step is instead the rotation that brings what arrives there
-    nearest to the teacher's latent at the matched depth (`align_steps`), the solution of an
+    A Glow step begins with a random rotation or permutation, so that the latents of two trained
+    flows agree about no axis, and a loss between them first of all asks the student to undo its
+    own. Here the linear map of each student step is instead the rotation that brings what arrives
+    there nearest to the teacher's latent at the matched depth (`align_steps`), the solution of an
     orthogonal Procrustes problem (Schoenemann, 1966):
 
         R = argmin_R sum_n |g_n - R h_n|^2 = U V^T,   U S V^T = svd(sum_n g_n h_n^T)

@@ -41,7 +41,8 @@ class TabularGlowConfig(FlowConfig):
       num_hidden_layers: number n of hidden layers of the conditioner.
       activation: Keras name of the conditioner's activation.
       coupling: "affine", "additive" or "spline" (neural spline flow, Durkan et al., 2019,
-        arXiv:1906.04032), for which two hidden layers are enough.
+        arXiv:1906.04032), for which two hidden layers are enough, and whose linear maps start as
+        permutations instead of rotations.
       log_scale_bound: bound of the affine coupling's log-scale, in nats.
       num_bins: number of bins of a spline.
       tail_bound: where the tails of a spline begin, in units of the standardised data.
@@ -106,7 +107,12 @@ class TabularGlowConfig(FlowConfig):
         return TracedChain(
             [
                 ActNorm(self.dims, name=f"step_{index}_actnorm"),
-                InvertibleLinear(self.dims, seed=seed, name=f"step_{index}_linear"),
+                InvertibleLinear(
+                    self.dims,
+                    start="permutation" if self.coupling == "spline" else "rotation",
+                    seed=seed,
+                    name=f"step_{index}_linear",
+                ),
                 self._build_coupling(index, seed + 1),
             ],
             name=f"step_{index}",
