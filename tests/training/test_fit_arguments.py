@@ -29,6 +29,8 @@ def flow(request):
         (dict(x=X.astype(object)), "`x` must hold real numbers"),
         (dict(x=pd.DataFrame(X).assign(c="a")), "`x` must hold real numbers, got 'a' in an array"),
         (dict(x=X[:0]), "`x` must have at least 1 row, got none"),
+        (dict(x=np.float32(3)), "`x` must be an array of rows, got the number 3"),
+        (dict(x=X, sample_weight=np.ones([])), "`sample_weight` must be an array of rows, got the"),
         (dict(x=GAPS), "`x` must be finite, got 1 of 40 rows not so"),
         (dict(x=X[None]), r"`x` of .* must have shape \(batch, 3\), got \(1, 40, 3\)"),
         (dict(x=X[:, :2]), r"`x` of .* must have shape \(batch, 3\), got \("),

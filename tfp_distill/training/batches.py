@@ -91,6 +91,8 @@ def check_data(
     for name, values in zip(names, (x, y, sample_weight), strict=True):
         if values is not None:
             check_numbers(name, values)
+            if not np.ndim(values):
+                raise ValueError(f"`{name}` must be an array of rows, got the number {values}.")
             if len(values) != len(x):
                 rule = f"have a row for each of the {len(x):,} of `{of_x}`"
                 raise ValueError(f"`{name}` must {rule}, got {len(values):,}.")

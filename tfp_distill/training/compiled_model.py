@@ -233,7 +233,12 @@ class CompiledModel(PartitionedModel, abc.ABC):
             self.check_first_rows(np.asarray(x[:1]), None if y is None else np.asarray(y[:1]))
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Evaluates the model; arguments as `keras.Model.evaluate`, `y` are conditions."""
+        """Evaluates the model; arguments as `keras.Model.evaluate`, `y` are conditions.
+
+        Raises:
+          ValueError: if an array is none of finite real numbers with a row for each of `x`, or a
+            weight of `sample_weight` is negative.
+        """
         check_data(x, y, kwargs.get("sample_weight"))
         y = conditions_beside_weights(x, y, kwargs.get("sample_weight"))
         return super().evaluate(without_tuner(x), y, **kwargs)
