@@ -80,8 +80,15 @@ def test_it_may_start_as_a_permutation_that_exchanges_the_halves(dims):
     if dims > 5:
         other = InvertibleLinear(dims, start="permutation", seed=2)
         assert (_matrix(other).argmax(axis=1) != first).any()
-    with pytest.raises(ValueError, match="`start` must be one of rotation, permutation, got 'no'"):
-        InvertibleLinear(dims, start="no")
+
+
+def test_it_may_start_as_the_identity():
+    np.testing.assert_array_equal(_matrix(InvertibleLinear(5, start="identity")), np.eye(5))
+
+
+def test_other_starts_are_refused():
+    with pytest.raises(ValueError, match="`start` must be one of rotation, .*, got 'no'"):
+        InvertibleLinear(3, start="no")
 
 
 def test_signs_and_permutation_are_not_trained():

@@ -27,20 +27,21 @@ class InvertibleLinear(KerasBijector):
     triangular systems once for all rows of the batch, with the columns of P^-1 as right-hand sides,
     so that a row costs a product with a matrix, as it does the other way.
 
-    W starts as a random rotation; or as a permutation, which leaves every column what it is, so
-    that a transform of single columns meets their atoms and bounds (Durkan et al., 2019, start with
-    permutations). That one exchanges the two halves, each in random order: what a coupling lets
-    through, the next one changes.
+    W starts as a random rotation; or as one that leaves every column what it is, so that a
+    transform of single columns meets their atoms and bounds (Durkan et al., 2019, start with
+    permutations): for couplings a permutation that exchanges the two halves, each in random order,
+    so that the next one changes what one lets through, and for autoregressive steps, which
+    change all columns, the identity.
 
     Args:
       channels: size C of the last axis.
       event_ndims: 1 for vectors, 3 for images.
-      start: "rotation" or "permutation", what W is at first.
+      start: "rotation", "permutation" or "identity", what W is at first.
       seed: seed of the first W.
       name: name of the bijector and of its layer.
 
     Raises:
-      ValueError: if `start` is neither.
+      ValueError: if `start` is none of these.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class InvertibleLinear(KerasBijector):
         channels: int,
         *,
         event_ndims: int = 1,
-        start: Literal["rotation", "permutation"] = "rotation",
+        start: Literal["rotation", "permutation", "identity"] = "rotation",
         seed: int = 0,
         name: str = "invertible_linear",
     ) -> None:
@@ -167,4 +168,8 @@ def _permutation(channels: int, random: np.random.RandomState) -> np.ndarray:
     return np.eye(channels)[np.concatenate([random.permutation(second), random.permutation(first)])]
 
 
-_STARTS = {"rotation": _rotation, "permutation": _permutation}
+def _identity(channels: int, random: np.random.RandomState) -> np.ndarray:
+    return np.eye(channels)
+
+
+_STARTS = {"rotation": _rotation, "permutation": _permutation, "identity": _identity}

@@ -47,7 +47,8 @@ class MAFConfig(FlowConfig):
       transform: "affine" or "spline" (autoregressive neural spline flow, Durkan et al., 2019,
         arXiv:1906.04032).
       mixing: whether an ActNorm and an invertible linear map, after which the latents keep the
-        order of the data no longer, go before each step, as in Glow.
+        order of the data no longer, go before each step, as in Glow. Before splines it starts as
+        the identity, otherwise as a rotation.
       log_scale_bound: bound of the affine transform's log-scale, in nats. It must be wide enough
         for the sharpest conditional of the data relative to its marginal; 5 is a factor of 148.
       num_bins: number of bins of a spline.
@@ -137,7 +138,12 @@ class MAFConfig(FlowConfig):
             return step
         members = [
             ActNorm(self.dims, name=f"{name}_actnorm"),
-            InvertibleLinear(self.dims, seed=weight_seed(seed + 99), name=f"{name}_linear"),
+            InvertibleLinear(
+                self.dims,
+                start="identity" if self.transform == "spline" else "rotation",
+                seed=weight_seed(seed + 99),
+                name=f"{name}_linear",
+            ),
             step,
         ]
         return TracedChain(members, name=name)
