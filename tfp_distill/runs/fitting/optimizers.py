@@ -11,6 +11,7 @@ from tfp_distill.training import HeldCosineDecay
 __all__ = ["execution_steps", "make_optimizer", "optimizers_of_parts"]
 
 _LARGEST_EXECUTION = 50
+_AVERAGED_PART = 1 / 20
 
 
 def execution_steps(report_steps: int) -> int:
@@ -23,7 +24,8 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Returns Adam, clipped, decayed (as AdamW) and averaged as the recipe says.
 
-    The rate rises in a warm-up, and decays by a cosine.
+    The rate rises in a warm-up, and decays by a cosine. Averages of the weights reach back over a
+    twentieth of the steps at most: of 0.999^t the first weights are a twentieth after 3,000 steps.
 
     Args:
       recipe: the recipe.
@@ -40,12 +42,13 @@ def make_optimizer(
         held_steps=held,
         alpha=1e-3,
     )
+    longest = max(0.0, 1 - 1 / (_AVERAGED_PART * steps))
     return keras.optimizers.Adam(
         schedule,
         weight_decay=recipe.weight_decay or None,  # With 0, Keras would subtract zeros.
         global_clipnorm=recipe.clip_norm,
         use_ema=recipe.ema_momentum > 0,
-        ema_momentum=recipe.ema_momentum,
+        ema_momentum=min(recipe.ema_momentum, longest),
     )
 
 

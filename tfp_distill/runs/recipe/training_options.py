@@ -28,7 +28,11 @@ class TrainingOptions(Options):
     )
     warmup_steps: int = option(500, "Steps of linear warm-up, at most a tenth of the training.")
     clip_norm: float = option(1.0, "Largest norm of the gradient.")
-    ema_momentum: float = option(0.99, "Momentum of the average of the weights; 0 for none.")
+    ema_momentum: float = option(
+        0.99,
+        "Momentum of the average of the weights, which is of a twentieth of the steps at most; 0: "
+        "no average.",
+    )
     weight_decay: float = option(0.0, "Decoupled weight decay (AdamW).")
     jit_compile: str = option("auto", "Whether XLA compiles: on, off, or auto for where it pays.")
     memory: str = option(
