@@ -47,8 +47,8 @@ class MAFConfig(FlowConfig):
       transform: "affine" or "spline" (autoregressive neural spline flow, Durkan et al., 2019,
         arXiv:1906.04032).
       mixing: whether an ActNorm and an invertible linear map, after which the latents keep the
-        order of the data no longer, go before each step, as in Glow. Before splines it starts as
-        the identity, otherwise as a rotation.
+        order of the data no longer, go before each step, as in Glow. Splines are far better with
+        them. Before splines they start as the identity, otherwise as a rotation.
       log_scale_bound: bound of the affine transform's log-scale, in nats. It must be wide enough
         for the sharpest conditional of the data relative to its marginal; 5 is a factor of 148.
       num_bins: number of bins of a spline.

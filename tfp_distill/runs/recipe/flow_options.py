@@ -72,7 +72,10 @@ class FlowOptions(Options):
     min_slope: float = option(
         0.01, "Bound of the slopes of splines; smaller for data with spikes, less exact inverses."
     )
-    mixing: bool = option(False, "Whether linear maps go before the steps of maf and iaf.")
+    mixing: bool = option(
+        False,
+        "Whether linear maps go before the steps of maf and iaf: splines are far better with them.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
