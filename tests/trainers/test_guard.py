@@ -191,6 +191,19 @@ def test_what_is_not_behind_is_left_alone(tmp_path):
         guard.set_model(_flow(0))
 
 
+@pytest.mark.parametrize(("lets_go", "guarded_at"), [(True, 3), (False, None)])
+def test_what_fades_out_by_itself_is_not_let_go_of(lets_go, guarded_at, tmp_path):
+    rows = np.random.RandomState(0).normal(size=100)
+    for step in range(1, 5):
+        write_rows(tmp_path, step, rows)
+    record = TrainingRecord(history=({"step": 4, "val_nll": 1.0},), finished=True)
+    guard = Guard(tmp_path, record, label="ilkd", steps=8, lets_go=lets_go)
+    guard.set_model(_distiller())
+    figures = [guard.measured(step, rows - 1 - 0.1 * rows) for step in range(1, 5)]
+    assert all(own["val_errors_behind"] > 2 for own in figures)
+    assert guard.guarded_at == guarded_at
+
+
 @pytest.fixture
 def uncompiled(monkeypatch):
     compile_model = PartwiseModel.compile
@@ -206,6 +219,8 @@ def test_scripts_train_the_plain_student_first_and_tell_what_was_guarded(tmp_pat
     # Latents at any price: worse likelihoods, for good.
     bad = ("--lkd_weights=0.01,100", "--fade_out=0", "--student_learning_rate=0.05")
     output = run(compress, tmp_path / "run", *arguments, *bad, "--students=lkd,student")
+    fading = run(compress, tmp_path / "fading", *arguments, *bad[::2], "--students=lkd,student")
+    assert "guarded at" not in fading
     assert output.index("student: step 12 of 12") < output.index("lkd: step 1 of 12")
     record = read_record(tmp_path / "run" / "lkd")
     assert record.guarded_at

@@ -255,7 +255,13 @@ def _guard(run: RunDirectory, method: str, partition: str) -> Guard | None:
     if not read_record(plain).finished:
         train_student(run, "student", partition)
     label = run.label(model_name(method, partition))
-    return Guard(plain, read_record(plain), label=label, steps=run.recipe.training_steps("student"))
+    return Guard(
+        plain,
+        read_record(plain),
+        label=label,
+        steps=run.recipe.training_steps("student"),
+        lets_go=method == "mixture" or not run.recipe.fades_out(method),
+    )
 
 
 def _distillation_callbacks(

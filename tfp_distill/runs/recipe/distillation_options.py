@@ -80,7 +80,7 @@ class DistillationOptions(FlowOptions):
     guard: bool = option(
         True,
         "Whether methods that fall behind the plain student, where students has it, let go of the "
-        "teacher.",
+        "teacher, and get the plain one's flow if they end behind it.",
     )
     distance: str = option("l1", "Distance of latents and samples: l1, l2 or huber.")
     synthesized_space: str = option("data", "Where SKD compares: data or latent.")
