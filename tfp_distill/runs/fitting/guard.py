@@ -66,7 +66,7 @@ class Guard(keras.callbacks.Callback):
 
     Where the teacher's losses fade out by themselves, it only judges the end. A student that also
     follows hints is behind as long as they last, and for a while after: on POWER one of splines was
-    so until step 9,000 of 20,000, and ended 0.034 nats ahead.
+    so at step 8,000 of 20,000, and ended 0.034 nats ahead.
 
     Args:
       directory: that of the plain student, which has been trained for as many steps.
