@@ -260,6 +260,7 @@ def _guard(run: RunDirectory, method: str, partition: str) -> Guard | None:
         read_record(plain),
         label=label,
         steps=run.recipe.training_steps("student"),
+        # Of a mixture only the hints fade: the teacher's samples stay.
         lets_go=method == "mixture" or not run.recipe.fades_out(method),
     )
 

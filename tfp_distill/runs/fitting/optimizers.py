@@ -25,7 +25,7 @@ def make_optimizer(
     """Returns Adam, clipped, decayed (as AdamW) and averaged as the recipe says.
 
     The rate rises in a warm-up, and decays by a cosine. Averages of the weights reach back over a
-    twentieth of the steps at most: of 0.999^t the first weights are a twentieth after 3,000 steps.
+    twentieth of the steps at most: 0.999 would leave 5 % of the first weights in those of 3,000.
 
     Args:
       recipe: the recipe.
