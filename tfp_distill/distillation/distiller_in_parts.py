@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_distill.arrays import Array
-from tfp_distill.bijectors import State, TracedChain
+from tfp_distill.bijectors import State
 from tfp_distill.distillation.alignment import Taps
 from tfp_distill.distillation.loss_values import NLL
 from tfp_distill.distillation.losses import DistillationLoss
@@ -39,9 +39,9 @@ class DistillerInParts(PartwiseModel):
     _weights_of_losses: keras.Variable
 
     @property
-    def trained_bijector(self) -> TracedChain:
-        """That of the student."""
-        return self.student.bijector
+    def trained_flow(self) -> Flow:
+        """The student."""
+        return self.student
 
     @property
     def num_steps(self) -> int:

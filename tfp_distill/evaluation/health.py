@@ -20,7 +20,7 @@ from tfp_distill.evaluation.likelihood import (
 )
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
-from tfp_distill.training import averaged_weights
+from tfp_distill.training import PartwiseModel, averaged_weights
 
 __all__ = ["Health"]
 
@@ -87,7 +87,7 @@ class Health(keras.callbacks.Callback):
         Raises:
           ValueError: if it is neither a flow nor the distiller of one.
         """
-        flow = getattr(model, "student", model)
+        flow = model.trained_flow if isinstance(model, PartwiseModel) else None
         if not isinstance(flow, Flow):
             raise ValueError(
                 f"`Health` must be used with a Flow or a FlowDistiller, got {type(model).__name__}."

@@ -35,9 +35,9 @@ class FlowInParts(PartwiseModel):
         return self._bijector
 
     @property
-    def trained_bijector(self) -> TracedChain:
-        """The flow's `bijector`."""
-        return self._bijector
+    def trained_flow(self) -> FlowInParts:
+        """The flow itself."""
+        return self
 
     @property
     def num_steps(self) -> int:

@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_distill.arrays import Array
-from tfp_distill.bijectors import TracedChain
-from tfp_distill.training.contracts import Handed
+from tfp_distill.training.contracts import Handed, SteppedFlow
 from tfp_distill.training.parts.part_optimizers import optimizers_of_parts, reset_optimizer
 from tfp_distill.training.parts.partition import Part, Partition
 from tfp_distill.training.parts.pipeline import check_devices
@@ -39,8 +38,8 @@ class PartitionedModel(keras.Model):
         self._callback_state: dict[str, np.ndarray] = {}
 
     @property
-    def trained_bijector(self) -> TracedChain | None:
-        """The chain whose steps learn, from data to latents; None where there is none."""
+    def trained_flow(self) -> SteppedFlow | None:
+        """The flow whose steps learn; None where there is none."""
         return None
 
     def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:

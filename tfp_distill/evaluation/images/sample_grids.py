@@ -16,7 +16,7 @@ from tfp_distill.evaluation.figures.mosaic import mosaic
 from tfp_distill.evaluation.figures.pictures import check_temperature, pixel_format_of
 from tfp_distill.flows import Flow
 from tfp_distill.flows.config import check_at_least
-from tfp_distill.training import averaged_weights, sample_latents
+from tfp_distill.training import PartwiseModel, averaged_weights, sample_latents
 
 __all__ = ["SampleGrid"]
 
@@ -71,9 +71,9 @@ class SampleGrid(keras.callbacks.Callback):
         """Takes the model that is fitted.
 
         Raises:
-          ValueError: if it, or its `student`, is not a flow of images.
+          ValueError: if what it trains is not a flow of images.
         """
-        flow = getattr(model, "student", model)
+        flow = model.trained_flow if isinstance(model, PartwiseModel) else model
         if not isinstance(flow, Flow) or not flow.config.domain.is_images:
             shape = f" of shape {flow.event_shape}" if isinstance(flow, Flow) else ""
             raise ValueError(

@@ -131,9 +131,9 @@ class StopOnSkippedSteps(keras.callbacks.Callback):
 
     def _fault_of_flow(self):
         """Returns what is not finite first on the way from the data to the latents, if any."""
-        if (bijector := self.model.trained_bijector) is None:
+        if (flow := self.model.trained_flow) is None:
             return None
-        for name, visit in named_visits(bijector, *self._inputs()):
+        for name, visit in named_visits(flow.bijector, *self._inputs()):
             weights = [w for w in visit.bijector.variables if not np.isfinite(w.numpy()).all()]
             if weights:
                 return f"weights of {name} are not finite"
