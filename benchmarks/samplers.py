@@ -26,6 +26,9 @@ _TRANSFORMS = flags.DEFINE_list("transforms", ["affine", "spline"], "Transforms 
 _STEPS = flags.DEFINE_integer("num_steps", 3, "Steps of both flows.")
 _UNITS = flags.DEFINE_integer("hidden_units", 32, "Hidden units of both flows' networks.")
 _ROWS = flags.DEFINE_integer("rows", 4096, "Samples of a call.")
+_MIXING = flags.DEFINE_boolean(
+    "mixing", False, "Whether both flows have linear maps between steps."
+)
 _TURNS = flags.DEFINE_integer("turns", 15, "Calls of each, of which the median counts.")
 
 
@@ -41,6 +44,7 @@ def _flow(dims: int, transform: str, *, inverse: bool) -> Flow:
         num_steps=_STEPS.value,
         hidden_units=_UNITS.value,
         transform=transform,
+        mixing=_MIXING.value,
         inverse_autoregressive=inverse,
     )
     flow = Flow(config)
