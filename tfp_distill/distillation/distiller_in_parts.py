@@ -38,9 +38,8 @@ class DistillerInParts(PartwiseModel):
     _losses: dict[str, DistillationLoss]
     _weights_of_losses: keras.Variable
 
-    @property
     def trained_flow(self) -> Flow:
-        """The student."""
+        """Returns the student."""
         return self.student
 
     @property

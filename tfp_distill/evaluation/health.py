@@ -87,7 +87,7 @@ class Health(keras.callbacks.Callback):
         Raises:
           ValueError: if it is neither a flow nor the distiller of one.
         """
-        flow = model.trained_flow if isinstance(model, PartwiseModel) else None
+        flow = model.trained_flow() if isinstance(model, PartwiseModel) else None
         if not isinstance(flow, Flow):
             raise ValueError(
                 f"`Health` must be used with a Flow or a FlowDistiller, got {type(model).__name__}."

@@ -34,9 +34,8 @@ class FlowInParts(PartwiseModel):
         """The bijector, `forward`: latent to data; `bijectors[0]` standardises the data."""
         return self._bijector
 
-    @property
     def trained_flow(self) -> FlowInParts:
-        """The flow itself."""
+        """Returns the flow itself."""
         return self
 
     @property

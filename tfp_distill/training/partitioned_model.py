@@ -37,9 +37,11 @@ class PartitionedModel(keras.Model):
         self._part_optimizers: list[keras.optimizers.Optimizer] = []
         self._callback_state: dict[str, np.ndarray] = {}
 
-    @property
     def trained_flow(self) -> SteppedFlow | None:
-        """The flow whose steps learn; None where there is none."""
+        """Returns the flow whose steps learn; None where there is none.
+
+        No property: Keras saves what properties return, and would go around in circles.
+        """
         return None
 
     def step_weights(self, first_step: int, last_step: int) -> list[keras.Variable]:

@@ -73,7 +73,7 @@ class SampleGrid(keras.callbacks.Callback):
         Raises:
           ValueError: if what it trains is not a flow of images.
         """
-        flow = model.trained_flow if isinstance(model, PartwiseModel) else model
+        flow = model.trained_flow() if isinstance(model, PartwiseModel) else model
         if not isinstance(flow, Flow) or not flow.config.domain.is_images:
             shape = f" of shape {flow.event_shape}" if isinstance(flow, Flow) else ""
             raise ValueError(

@@ -131,7 +131,7 @@ class StopOnSkippedSteps(keras.callbacks.Callback):
 
     def _fault_of_flow(self):
         """Returns what is not finite first on the way from the data to the latents, if any."""
-        if (flow := self.model.trained_flow) is None:
+        if (flow := self.model.trained_flow()) is None:
             return None
         for name, visit in named_visits(flow.bijector, *self._inputs()):
             weights = [w for w in visit.bijector.variables if not np.isfinite(w.numpy()).all()]
