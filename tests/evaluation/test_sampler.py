@@ -1,10 +1,12 @@
 """Tests of a student beside its teacher, on samples."""
 
+import types
+
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import expon, multivariate_normal, norm
 
-from tfp_distill.evaluation import compare_sampler
+from tfp_distill.evaluation import compare_sampler, sampler_table
 
 
 def rows(number, seed):
@@ -41,6 +43,32 @@ def test_a_normal_distribution_has_lost_all():
     assert found.lost == pytest.approx(1)
     assert found.kl.mean == pytest.approx(found.gain)
     assert found.two_sample.auc > 0.6
+
+
+@pytest.mark.parametrize(("far", "is_known"), [((), True), ((1.0,) * 4000, True), ((1e6,), False)])
+def test_a_part_that_a_single_sample_decides_on_is_not_told(far, is_known):
+    x = rows(4000, 0)
+    behind = np.zeros(4000)
+    behind[: len(far)] = far
+    found = compare_sampler(
+        x, rows(4000, 1), teacher_log_probs=log_probs(x), student_log_probs=log_probs(x) - behind
+    )
+    assert found.is_known == is_known
+    result = types.SimpleNamespace(
+        name="guided", speed=types.SimpleNamespace(to_data_seconds=1.0, batch_size=10)
+    )
+    teacher = types.SimpleNamespace(name="teacher", speed=result.speed)
+    [row] = sampler_table([teacher, result], {"guided": found}).rows
+    assert row[2] == (f"{found.lost:.1%}" if is_known else "—")
+
+
+def test_one_column():
+    x = np.random.default_rng(0).exponential(size=(4000, 1))
+    normal = norm(x.mean(), x.std()).logpdf(x[:, 0])
+    found = compare_sampler(
+        x, x[::-1], teacher_log_probs=expon.logpdf(x[:, 0]), student_log_probs=normal
+    )
+    assert found.lost == pytest.approx(1)
 
 
 def test_too_few_rows_are_refused():

@@ -313,7 +313,7 @@ def test_students_that_start_with_steps_of_the_teacher(table, tmp_path, uncompil
 
 
 def test_a_sampler_is_compared_with_its_teacher(table, tmp_path):
-    flows = ("--teacher_architecture=maf", "--student_architecture=iaf", "--mixing")
+    flows = ("--teacher_architecture=maf", "--student_architecture=iaf")
     arguments = (*TINY, *flows, f"--data={table}", "--students=guided")
     output = run(compress, tmp_path / "run", *arguments)
     assert "guided: starts with the linear maps of the teacher\n" in output

@@ -73,8 +73,8 @@ class FlowOptions(Options):
         0.01, "Bound of the slopes of splines; smaller for data with spikes, less exact inverses."
     )
     mixing: bool = option(
-        False,
-        "Whether linear maps go before the steps of maf and iaf: splines are far better with them.",
+        True,
+        "Whether linear maps go before the steps of maf and iaf; the papers' flows have none.",
     )
 
     def __post_init__(self) -> None:
