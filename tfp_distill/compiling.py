@@ -26,7 +26,7 @@ __all__ = [
 
 _SMALLEST_CHOSEN = 256
 _FEWEST_VALUES, _VALUES_IN_CACHE = 512, 1_500_000
-_LARGEST_GRAPH = 4000  # Operations; XLA takes one to two milliseconds for each.
+_LARGEST_GRAPH = 6000  # Operations; XLA takes one to two milliseconds for each.
 
 _inlined = contextvars.ContextVar("inlined", default=False)
 _shared = contextvars.ContextVar("shared", default=False)

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 __all__ = ["autoregress"]
 
-# So many blocks are written out; more take turns in a loop, two at a time, whose code does not grow
-# with them. Larger turns compile for longer and run no faster.
-_MOST_BLOCKS_WITHOUT_LOOP = 8
+# So many blocks are written out, fewer of transforms with more parameters than affine ones, which
+# are graphs of a hundred operations each; more blocks take turns in a loop, two at a time, whose
+# code does not grow with them. Larger turns compile for longer and run no faster.
+_MOST_BLOCKS_WITHOUT_LOOP = {"affine": 8, "larger": 4}
 _BLOCKS_OF_A_TURN = 2
 
 
@@ -51,9 +52,10 @@ def autoregress(
     # TensorFlow updates no slice of an empty tensor: of no rows it makes one.
     filling = [[0, tf.cast(wanted == 0, tf.int32)], [0, 0]]
     z, rows = tf.pad(z, filling), tf.maximum(wanted, 1)
-    plan = _Blocks(dims, degrees)
-    turns, inputs, units = plan.turns, plan.inputs_of_turn, plan.units_of_turn
     num_parameters = kernels[-1].shape[-1] // dims
+    size = "affine" if num_parameters <= 2 else "larger"
+    plan = _Blocks(dims, degrees, _MOST_BLOCKS_WITHOUT_LOOP[size])
+    turns, inputs, units = plan.turns, plan.inputs_of_turn, plan.units_of_turn
     layers = len(kernels) - 1
     own_inputs = [inputs] + [units] * layers
 
@@ -152,12 +154,12 @@ class _Blocks:
       units_of_turn: hidden units of all blocks of a turn.
     """
 
-    def __init__(self, dims: int, degrees: np.ndarray) -> None:
+    def __init__(self, dims: int, degrees: np.ndarray, most_without_loop: int) -> None:
         known, starts = np.unique(degrees, return_index=True)
         inputs = np.split(np.arange(dims), known)
         units = [*np.split(np.arange(len(degrees)), starts[1:]), np.arange(0)]
         number = len(inputs)
-        few = number <= _MOST_BLOCKS_WITHOUT_LOOP
+        few = number <= most_without_loop
         self.blocks_of_turn = number if few else _BLOCKS_OF_A_TURN
         self.turns = math.ceil(number / self.blocks_of_turn)
         self.number = self.turns * self.blocks_of_turn
