@@ -23,6 +23,7 @@ _KINDS = {
 _PATTERN = rf"(?P<kind>{'|'.join(_KINDS)})_(?P<depth>[1-9]\d*)x(?P<width>[1-9]\d*)"
 _OF_ROWS = (
     *("spline_2x16", "spline_3x24", "spline_4x24", "spline_5x48", "spline_8x64"),
+    *("maf_spline_2x16", "maf_spline_3x16", "maf_spline_4x24"),
     *("affine_3x32", "affine_5x64"),
 )
 
