@@ -10,10 +10,11 @@ import tensorflow as tf
 
 __all__ = ["autoregress"]
 
-# So many blocks are written out, fewer of transforms with more parameters than affine ones, which
-# are graphs of a hundred operations each; more blocks take turns in a loop, two at a time, whose
-# code does not grow with them. Larger turns compile for longer and run no faster.
-_MOST_BLOCKS_WITHOUT_LOOP = {"affine": 8, "larger": 4}
+# So many blocks are written out, fewer of splines, each of which is a large graph; more take turns
+# in a loop, two at a time, whose code does not grow with them. Larger turns compile for longer and
+# run no faster.
+_MOST_AFFINE_BLOCKS_WITHOUT_LOOP = 8
+_MOST_BLOCKS_WITHOUT_LOOP = 4
 _BLOCKS_OF_A_TURN = 2
 
 
@@ -53,8 +54,9 @@ def autoregress(
     filling = [[0, tf.cast(wanted == 0, tf.int32)], [0, 0]]
     z, rows = tf.pad(z, filling), tf.maximum(wanted, 1)
     num_parameters = kernels[-1].shape[-1] // dims
-    size = "affine" if num_parameters <= 2 else "larger"
-    plan = _Blocks(dims, degrees, _MOST_BLOCKS_WITHOUT_LOOP[size])
+    is_affine = num_parameters <= 2
+    most = _MOST_AFFINE_BLOCKS_WITHOUT_LOOP if is_affine else _MOST_BLOCKS_WITHOUT_LOOP
+    plan = _Blocks(dims, degrees, most)
     turns, inputs, units = plan.turns, plan.inputs_of_turn, plan.units_of_turn
     layers = len(kernels) - 1
     own_inputs = [inputs] + [units] * layers
