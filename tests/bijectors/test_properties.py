@@ -169,6 +169,7 @@ CASES = {
     "spline_maf": Case(lambda: _spline_maf(4), (4,)),
     "spline_maf_reverse": Case(lambda: _spline_maf(4, reverse=True), (4,)),
     "spline_maf_conditional": Case(lambda: _spline_maf(3, condition_dims=2), (3,), 2),
+    "spline_maf_in_turns": Case(lambda: _spline_maf(6), (6,)),
     "spline_iaf": Case(lambda: tfb.Invert(_spline_maf(3)), (3,)),
     "maf": Case(lambda: _maf(4), (4,)),
     "maf_reverse": Case(lambda: _maf(4, reverse=True), (4,)),
@@ -176,6 +177,7 @@ CASES = {
     "maf_one_dim_conditional": Case(lambda: _maf(1, condition_dims=2), (1,), 2),
     "maf_two_dims": Case(lambda: _maf(2, hidden_units=3), (2,)),
     "maf_few_units": Case(lambda: _maf(7, hidden_units=2, num_hidden_layers=1), (7,)),
+    "maf_in_turns": Case(lambda: _maf(10, hidden_units=12), (10,)),
     "maf_conditional": Case(lambda: _maf(3, condition_dims=2), (3,), 2),
     "maf_conditional_reverse": Case(lambda: _maf(3, condition_dims=2, reverse=True), (3,), 2),
     "iaf": Case(lambda: tfb.Invert(_maf(4)), (4,)),
@@ -372,15 +374,23 @@ def test_eager_graph_and_xla_agree_with_unknown_batch_size(single):
     if single.condition is not None:
         inputs.append(single.condition)
 
+    weights = single.bijector.trainable_variables
+
     def both(x, z, condition=None):
-        return single.both(x, z, condition)
+        with tf.GradientTape() as tape:
+            values = single.both(x, z, condition)
+            loss = sum(tf.reduce_sum(tf.tanh(value)) for value in values)
+        return values, tape.gradient(loss, weights)
 
     specs = [tf.TensorSpec((None, *value.shape[1:])) for value in inputs]
     graph = tf.function(both, input_signature=specs)
     xla = tf.function(both, jit_compile=True)
     for compiled in (graph, xla):
-        for value, expected in zip(compiled(*inputs), both(*inputs), strict=True):
-            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+        (values, gradients), (expected, slopes) = compiled(*inputs), both(*inputs)
+        for a, b in zip(values, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+        for a, b in zip(gradients, slopes, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
 def test_rows_are_independent_and_a_batch_may_have_one(single):

@@ -82,6 +82,9 @@ def autoregress(
 
     weights.append(by_output(tf.transpose(plan.by_unit(kernels[-1], 0))))
     constants.append(by_output(biases[-1]))
+    own_weights = [
+        _of_own_turn(weight, width) for weight, width in zip(weights, own_inputs, strict=True)
+    ]
     noise = tf.reshape(plan.by_input(tf.transpose(z), 0), [turns, inputs, rows])
 
     def turn(index, known, log_derivatives):
@@ -94,10 +97,7 @@ def autoregress(
                 constant + weight[index] @ below
                 for constant, weight, below in zip(said, weights, flat, strict=True)
             ]
-        own = [
-            weight[index][:, index * width : (index + 1) * width]
-            for weight, width in zip(weights, own_inputs, strict=True)
-        ]
+        own = [weight[index] for weight in own_weights]
         new: list[list[tf.Tensor]] = [[] for _ in known]
         derivatives = []
         for block in range(plan.blocks_of_turn):
@@ -127,6 +127,16 @@ def autoregress(
         state = turn(*state)
     _, (x, *_), log_derivatives = state
     return plan.dimensions(x)[:wanted], plan.dimensions(log_derivatives)[:wanted]
+
+
+def _of_own_turn(weight, width):
+    """Returns of `[turns, outputs, turns * width]` what a turn says to itself.
+
+    Outside of the loop: XLA has no gradient of slices whose place changes within it.
+    """
+    turns, outputs, _ = weight.shape
+    by_turn = tf.reshape(weight, [turns, outputs, turns, width])
+    return tf.gather(by_turn, np.arange(turns), axis=2, batch_dims=1)
 
 
 def _of_block(layer, block, said, own, new, width):
